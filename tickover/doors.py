@@ -1,0 +1,117 @@
+"""Doors: where a step's draws and port calls come from, live or from a tape.
+
+The harness document of an execution decides; the engine passes it on unread:
+`{"tape": {"run", "tick", "on_miss": "live"|"fail", "latency": true}, "draws": {step: record} or null, "started_at": ISO}`.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from tickover.canonical import Json, normalise
+from tickover.draws import DerivedDraws, Draws, RecordedDraws
+from tickover.errors import PortError, TapeMiss
+from tickover.ports import PortCall
+from tickover.tape import Tape, TapeEntry, TapeStore, error_document
+from tickover.workflow import Workflow
+
+_clients: dict[tuple[str, str], Any] = {}
+_clients_lock = threading.Lock()
+
+
+def client_of(workflow: Workflow, name: str) -> Any:
+    """The live client of a port, made once per process."""
+    with _clients_lock:
+        if (workflow.name, name) not in _clients:
+            _clients[workflow.name, name] = workflow.port(name).connect()
+        return _clients[workflow.name, name]
+
+
+def forget_clients() -> None:
+    """Drop the clients, as a forked child must: a connection is not to be shared between processes."""
+    _clients.clear()
+
+
+class LiveDoors:
+    """Derived draws and live calls; what the control of the new system uses."""
+
+    def __init__(self, workflow: Workflow, run: str, tick: int, step: str, started_at: dt.datetime | None) -> None:
+        self._workflow = workflow
+        self.draws: Draws = DerivedDraws(run, tick, step, started_at)
+
+    def call(self, port: str, method: str, request: dict[str, Any]) -> Json:
+        """The answer of a live call, in plain JSON. Raises PortError."""
+        answer = self._workflow.port(port).call(client_of(self._workflow, port), method, request)
+        return normalise(answer, self._workflow.normalise)
+
+
+class TapeDoors:
+    """Calls from the tape, latency included; what is missing is called live, recorded and flagged, or refused."""
+
+    def __init__(
+        self, live: LiveDoors, workflow: Workflow, store: TapeStore, tape: Mapping[str, Any],
+        step: str, attempt: int, execution_id: str, draws: Draws,
+    ) -> None:  # fmt: skip
+        self._live, self._workflow, self._store, self._where = live, workflow, store, tape
+        self._step, self._attempt, self._execution_id = step, attempt, execution_id
+        self._tape: Tape | None = None
+        self.draws = draws
+
+    def call(self, port: str, method: str, request: dict[str, Any]) -> Json:
+        """The recorded answer, or that of a live call. Raises PortError, TapeMiss."""
+        run, tick = self._where["run"], self._where["tick"]
+        if self._tape is None:
+            self._tape = Tape(self._store.entries(run, tick, self._step), attempt=self._attempt)
+        entry, request_hash, occurrence = self._tape.find(PortCall(port=port, method=method, request=request))
+        if entry is not None:
+            if self._where.get("latency", True):
+                time.sleep(entry.latency_ms / 1000)
+            return entry.play()
+        if self._where.get("on_miss") == "fail" or method in self._workflow.port(port).writes:
+            raise TapeMiss(port, method)
+        begun = time.monotonic()
+        answer: Json = None
+        error: dict[str, Any] | None = None
+        try:
+            answer = self._live.call(port, method, request)
+            return answer
+        except PortError as failed:
+            error = error_document(failed)
+            raise
+        finally:
+            self._store.record(
+                TapeEntry(
+                    run=run, tick=tick, step=self._step, port=port, method=method, request=request,
+                    request_hash=request_hash, occurrence=occurrence, attempt=self._attempt, answer=answer, error=error,
+                    latency_ms=(time.monotonic() - begun) * 1000, recorded_by="async",
+                    execution_id=self._execution_id, missed=True,
+                )  # fmt: skip
+            )
+
+
+def open_doors(
+    harness: Mapping[str, Any] | None, workflow: Workflow, *, run: str, tick: int, step: str, attempt: int,
+    execution_id: str, started_at: dt.datetime | None, store: TapeStore | None = None,
+) -> LiveDoors | TapeDoors:  # fmt: skip
+    """The doors of one attempt: live ones without a harness, else what the harness says.
+
+    `store` holds the tape; None takes the one in PostgreSQL.
+    """
+    harness = harness or {}
+    live = LiveDoors(workflow, run, tick, step, started_at)
+    draws: Draws = live.draws
+    if harness.get("draws") is not None:
+        draws = RecordedDraws(harness["draws"].get(step, {}), DerivedDraws(run, tick, step, started_at))
+    tape = harness.get("tape")
+    if tape is None:
+        live.draws = draws
+        return live
+    if store is None:
+        from tickover.ground.tape_store import PostgresTapeStore
+
+        store = PostgresTapeStore.shared()
+    return TapeDoors(live, workflow, store, tape, step, attempt, execution_id, draws)
