@@ -13,6 +13,22 @@ from tickover.workflow import RetryPolicy, Step, Workflow, Write
 __version__ = "0.1.0"
 
 __all__ = [
-    "Absent", "Effect", "HttpRequest", "HttpResponse", "Port", "PortCall", "PortError", "RetryPolicy", "Step", "TickContext",
-    "TickoverError", "UndeclaredNeed", "Workflow", "Write", "canonical_bytes", "canonical_text", "digest", "normalise",
-]  # fmt: skip
+    "Absent",
+    "Effect",
+    "HttpRequest",
+    "HttpResponse",
+    "Port",
+    "PortCall",
+    "PortError",
+    "RetryPolicy",
+    "Step",
+    "TickContext",
+    "TickoverError",
+    "UndeclaredNeed",
+    "Workflow",
+    "Write",
+    "canonical_bytes",
+    "canonical_text",
+    "digest",
+    "normalise",
+]

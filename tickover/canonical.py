@@ -1,7 +1,8 @@
 """Canonical JSON: the one form in which values are stored, hashed and compared.
 
-Two values are equal if and only if their canonical bytes are equal. The form: UTF-8, keys sorted by code point, no white
-space, the shortest floats that round-trip, no NaN or infinity, no duplicate keys. An integer and a float differ (`1`, `1.0`).
+Two values are equal if and only if their canonical bytes are equal. The form: UTF-8, keys sorted by code point, no
+white space, the shortest floats that round-trip, no NaN or infinity, no duplicate keys. An integer and a float
+differ (`1`, `1.0`).
 
 What JSON does not have is normalised by this table, or refused by name; nothing is altered in silence.
 

@@ -19,7 +19,9 @@ CallPort = Callable[[str, str, dict[str, Any]], Json]
 
 
 def _refuse(*_: Any, **__: Any) -> NoReturn:
-    raise ReadOnly("the state and the results are read-only; emit an effect, or work on a copy (copy.deepcopy gives a plain one)")
+    raise ReadOnly(
+        "the state and the results are read-only; emit an effect, or work on a copy (copy.deepcopy gives a plain one)"
+    )
 
 
 class ReadOnlyDict(dict[str, Any]):
@@ -63,7 +65,8 @@ def thaw(value: Json) -> Json:
 
 
 class Absent:
-    """The result of a needed step that has none: optional and failed, or not applicable. It is false; `reason` says why."""
+    """The result of a needed step that has none: optional and failed, or not applicable. It is false; `reason` says
+    why."""
 
     def __init__(self, step: str, reason: str) -> None:
         self.step, self.reason = step, reason
@@ -119,16 +122,27 @@ class PortHandle:
 class TickContext:
     """What one attempt of one step may read and do.
 
-    run, tick, step, attempt (from 1): which attempt this is. state: the snapshot at the tick's start, read-only. input: the
-    tick's input, read-only. results: results of declared needs only; a need without one is an `Absent`. failure: in a fallback, what the
-    last attempt failed with. time_scale: 1.0 is real time.
+    run, tick, step, attempt (from 1): which attempt this is. state: the snapshot at the tick's start, read-only.
+    input: the tick's input, read-only. results: results of declared needs only; a need without one is an `Absent`.
+    failure: in a fallback, what the last attempt failed with. time_scale: 1.0 is real time.
     """
 
     def __init__(
-        self, *, workflow: Workflow, step: Step, run: str, tick: int, attempt: int, state: Json,
-        results: Mapping[str, Any], draws: Draws, call_port: CallPort,
-        input: Json = None, time_scale: float = 1.0, failure: str | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        *,
+        workflow: Workflow,
+        step: Step,
+        run: str,
+        tick: int,
+        attempt: int,
+        state: Json,
+        results: Mapping[str, Any],
+        draws: Draws,
+        call_port: CallPort,
+        input: Json = None,
+        time_scale: float = 1.0,
+        failure: str | None = None,
+    ) -> None:
         self.run, self.tick, self.step, self.attempt = run, tick, step.name, attempt
         self.time_scale, self.failure = time_scale, failure
         self.state: Any = freeze(state)
@@ -159,15 +173,20 @@ class TickContext:
     def emit(self, kind: str, payload: Any, *, key: str | None = None) -> None:
         """Declare an effect; it exists once this attempt is committed, and not otherwise.
 
-        kind: what sort of thing. payload: a value with a JSON form. key: names it in its kind; None numbers it. Raises NotCanonical.
+        kind: what sort of thing. payload: a value with a JSON form. key: names it in its kind; None numbers it.
+        Raises NotCanonical.
         """
         default = default_key(self.tick, self.step, kind, self._keys[kind])
         self._keys[kind] += 1
         self._effects.append(
             Effect(
-                step=self.step, position=self._workflow.positions[self.step], number=len(self._effects), kind=kind,
-                payload=normalise(payload, self._workflow.normalise), key=default if key is None else key,
-            )  # fmt: skip
+                step=self.step,
+                position=self._workflow.positions[self.step],
+                number=len(self._effects),
+                kind=kind,
+                payload=normalise(payload, self._workflow.normalise),
+                key=default if key is None else key,
+            )
         )
 
     @property

@@ -1,7 +1,7 @@
 """Doors: where a step's draws and port calls come from, live or from a tape.
 
-The harness document of an execution decides; the engine passes it on unread:
-`{"tape": {"run", "tick", "on_miss": "live"|"fail", "latency": true}, "draws": {step: record} or null, "started_at": ISO}`.
+The harness document of an execution decides; the engine passes it on unread: `{"tape": {"run", "tick", "on_miss":
+"live"|"fail", "latency": true}, "draws": {step: record} or null, "started_at": ISO}`.
 """
 
 from __future__ import annotations
@@ -53,9 +53,16 @@ class TapeDoors:
     """Calls from the tape, latency included; what is missing is called live, recorded and flagged, or refused."""
 
     def __init__(
-        self, live: LiveDoors, workflow: Workflow, store: TapeStore, tape: Mapping[str, Any],
-        step: str, attempt: int, execution_id: str, draws: Draws,
-    ) -> None:  # fmt: skip
+        self,
+        live: LiveDoors,
+        workflow: Workflow,
+        store: TapeStore,
+        tape: Mapping[str, Any],
+        step: str,
+        attempt: int,
+        execution_id: str,
+        draws: Draws,
+    ) -> None:
         self._live, self._workflow, self._store, self._where = live, workflow, store, tape
         self._step, self._attempt, self._execution_id = step, attempt, execution_id
         self._tape: Tape | None = None
@@ -85,18 +92,37 @@ class TapeDoors:
         finally:
             self._store.record(
                 TapeEntry(
-                    run=run, tick=tick, step=self._step, port=port, method=method, request=request,
-                    request_hash=request_hash, occurrence=occurrence, attempt=self._attempt, answer=answer, error=error,
-                    latency_ms=(time.monotonic() - begun) * 1000, recorded_by="async",
-                    execution_id=self._execution_id, missed=True,
-                )  # fmt: skip
+                    run=run,
+                    tick=tick,
+                    step=self._step,
+                    port=port,
+                    method=method,
+                    request=request,
+                    request_hash=request_hash,
+                    occurrence=occurrence,
+                    attempt=self._attempt,
+                    answer=answer,
+                    error=error,
+                    latency_ms=(time.monotonic() - begun) * 1000,
+                    recorded_by="async",
+                    execution_id=self._execution_id,
+                    missed=True,
+                )
             )
 
 
 def open_doors(
-    harness: Mapping[str, Any] | None, workflow: Workflow, *, run: str, tick: int, step: str, attempt: int,
-    execution_id: str, started_at: dt.datetime | None, store: TapeStore | None = None,
-) -> LiveDoors | TapeDoors:  # fmt: skip
+    harness: Mapping[str, Any] | None,
+    workflow: Workflow,
+    *,
+    run: str,
+    tick: int,
+    step: str,
+    attempt: int,
+    execution_id: str,
+    started_at: dt.datetime | None,
+    store: TapeStore | None = None,
+) -> LiveDoors | TapeDoors:
     """The doors of one attempt: live ones without a harness, else what the harness says.
 
     `store` holds the tape; None takes the one in PostgreSQL.

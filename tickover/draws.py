@@ -1,7 +1,8 @@
 """Draws: what a step takes from clock, randomness and identifiers.
 
 Derived draws depend on run, tick and step alone, so that they are the same at every attempt and in both systems.
-Recorded draws give a step what the control drew in the same step, in its order, and derived ones when that is used up.
+Recorded draws give a step what the control drew in the same step, in its order, and derived ones when that is used
+up.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ class Draws(Protocol):
 
 
 class DerivedDraws:
-    """Draws that depend on run, tick and step alone. `started_at` is the tick's instant (aware), the same for all steps."""
+    """Draws that depend on run, tick and step alone. `started_at` is the tick's instant (aware), the same for all
+    steps."""
 
     def __init__(self, run: str, tick: int, step: str, started_at: dt.datetime | None = None) -> None:
         self._identity = (run, tick, step)
@@ -58,8 +60,9 @@ class DerivedDraws:
 class RecordedDraws:
     """The control's draws, replayed; immutable source, one instance per attempt.
 
-    `record` has the lists `now` (ISO 8601 instants), `random` (entries `[method, bits or null, value]`) and `ids`. A draw beyond
-    what was recorded comes from `derived`, and `diverged` names the doors ("now", "random", "ids") where that happened.
+    `record` has the lists `now` (ISO 8601 instants), `random` (entries `[method, bits or null, value]`) and `ids`.
+    A draw beyond what was recorded comes from `derived`, and `diverged` names the doors ("now", "random", "ids")
+    where that happened.
     """
 
     def __init__(self, record: Mapping[str, Sequence[Any]], derived: DerivedDraws) -> None:

@@ -10,9 +10,10 @@ from typing import Any
 class Effect:
     """One declared effect; immutable.
 
-    step: the step that emitted it ("" where a legacy without known steps did). position: the step's place in the graph.
-    number: its place among the step's emissions, from 0. kind: what sort of thing it is ("memories", "messages").
-    payload: plain JSON. key: names the effect in its kind; equal keys are one effect to a receiver outside.
+    step: the step that emitted it ("" where a legacy without known steps did). position: the step's place in the
+    graph. number: its place among the step's emissions, from 0. kind: what sort of thing it is ("memories",
+    "messages"). payload: plain JSON. key: names the effect in its kind; equal keys are one effect to a receiver
+    outside.
     """
 
     step: str
@@ -30,9 +31,13 @@ class Effect:
     def to_json(self) -> dict[str, Any]:
         """The effect as a JSON document."""
         return {
-            "step": self.step, "position": self.position, "number": self.number,
-            "kind": self.kind, "payload": self.payload, "key": self.key,
-        }  # fmt: skip
+            "step": self.step,
+            "position": self.position,
+            "number": self.number,
+            "kind": self.kind,
+            "payload": self.payload,
+            "key": self.key,
+        }
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> Effect:

@@ -12,7 +12,8 @@ from tickover.workflow import Workflow
 
 
 def load_object(reference: str) -> Any:
-    """What `module:name` (dots allowed in both) refers to. Raises WorkloadNotFound with what is wrong and what would do.
+    """What `module:name` (dots allowed in both) refers to. Raises WorkloadNotFound with what is wrong and what
+    would do.
 
     The working directory is importable, as it is for a script.
     """
@@ -27,7 +28,8 @@ def load_object(reference: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name and (module_name == error.name or module_name.startswith(error.name + ".")):
             raise WorkloadNotFound(
-                f"there is no module {error.name!r} (for {reference!r}); run from the directory that holds it, or set PYTHONPATH"
+                f"there is no module {error.name!r} (for {reference!r}); "
+                "run from the directory that holds it, or set PYTHONPATH"
             ) from error
         raise WorkloadNotFound(f"{module_name} needs the module {error.name!r}, which is not installed") from error
     for part in name.split("."):

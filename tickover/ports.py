@@ -60,15 +60,15 @@ def error_of(error: Exception) -> PortError:
 class Port:
     """An outside dependency; immutable.
 
-    name: what `context.port(name)` asks for. connect: makes the live client, once per process; its methods are called
-    with keyword arguments and return something that has a JSON form (or that `answer` makes one of). methods: the names
-    that may be called. writes: those of them that change the world; they are never called live for a candidate.
-    answer: what a client returns -> JSON. error: an exception of the client -> PortError.
+    name: what `context.port(name)` asks for. connect: makes the live client, once per process; its methods are
+    called with keyword arguments and return something that has a JSON form (or that `answer` makes one of).
+    methods: the names that may be called. writes: those of them that change the world; they are never called live
+    for a candidate. answer: what a client returns -> JSON. error: an exception of the client -> PortError.
 
-    For a legacy that reaches the same service over HTTP: call_of (request -> PortCall, or None if it is not this port's),
-    answer_of (response -> the JSON answer that the client would give; raises PortError for a response that is an error), and
-    response_of (answer -> the response that legacy is to see on replay). Without them legacy's HTTP calls are
-    recorded and replayed under the port "http", and no candidate can replay them.
+    For a legacy that reaches the same service over HTTP: call_of (request -> PortCall, or None if it is not this
+    port's), answer_of (response -> the JSON answer that the client would give; raises PortError for a response that
+    is an error), and response_of (answer -> the response that legacy is to see on replay). Without them legacy's
+    HTTP calls are recorded and replayed under the port "http", and no candidate can replay them.
     """
 
     name: str

@@ -20,8 +20,9 @@ from tickover.ports import PortCall
 class TapeEntry:
     """One recorded call; immutable. Exactly one of `answer` and `error` counts: `error` is None for an answer.
 
-    occurrence: how many equal calls the attempt had made before. error: `{"kind", "message", "status"}`. latency_ms: how long the
-    call took. recorded_by: the system that called. missed: it was called live because the tape did not have it.
+    occurrence: how many equal calls the attempt had made before. error: `{"kind", "message", "status"}`.
+    latency_ms: how long the call took. recorded_by: the system that called. missed: it was called live because the
+    tape did not have it.
     """
 
     run: str
@@ -80,7 +81,9 @@ class Tape:
         occurrence = self._asked[request_hash]
         self._asked[request_hash] += 1
         found = self._entries.get((request_hash, occurrence), ())
-        own_error = next((entry for entry in found if entry.error is not None and entry.attempt == self._attempt), None)
+        own_error = next(
+            (entry for entry in found if entry.error is not None and entry.attempt == self._attempt), None
+        )
         answer = next((entry for entry in found if entry.error is None), None)
         chosen = (answer or own_error) if self._prefer_answers else (own_error or answer)
         return chosen, request_hash, occurrence

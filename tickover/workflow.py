@@ -27,9 +27,10 @@ StepFunction = Callable[["TickContext"], Any]
 class RetryPolicy:
     """When a step is tried again; immutable.
 
-    attempts: how often the step runs at most, the first time included. backoff_s: wait before the second attempt, in seconds
-    of real time at scale 1; it doubles (`factor`) up to max_backoff_s. jitter: share of each wait that is drawn at random
-    (0.5: between half and the whole of it). retry_on: errors worth another attempt; a broken contract never is.
+    attempts: how often the step runs at most, the first time included. backoff_s: wait before the second attempt,
+    in seconds of real time at scale 1; it doubles (`factor`) up to max_backoff_s. jitter: share of each wait that
+    is drawn at random (0.5: between half and the whole of it). retry_on: errors worth another attempt; a broken
+    contract never is.
     """
 
     attempts: int = 3
@@ -59,10 +60,11 @@ class RetryPolicy:
 class Step:
     """One named part of a tick; immutable.
 
-    run: the function; it gets a TickContext and returns a value with a JSON form. needs: names of steps whose results it reads.
-    timeout_s: limit of one attempt, in seconds at scale 1. critical: its failure fails the tick; an optional step's failure
-    counts as finished, and who needs it sees an absent result. queue: where its messages go. fallback: stands in when all
-    attempts failed. when: whether the step applies to a tick; where it does not, it is recorded as not applicable.
+    run: the function; it gets a TickContext and returns a value with a JSON form. needs: names of steps whose
+    results it reads. timeout_s: limit of one attempt, in seconds at scale 1. critical: its failure fails the tick;
+    an optional step's failure counts as finished, and who needs it sees an absent result. queue: where its messages
+    go. fallback: stands in when all attempts failed. when: whether the step applies to a tick; where it does not,
+    it is recorded as not applicable.
     """
 
     name: str
@@ -89,8 +91,9 @@ class Step:
 class Write:
     """A write of the legacy system that an adapter observed, before it becomes an effect; immutable.
 
-    door: "sqlite", "file", "psycopg2" or "http". target: table, relative path or URL. op: "insert", "update", "delete",
-    "write", "append" or "remove". row: the row or `{"text": ...}` afterwards (None for a delete). before: the row as it was.
+    door: "sqlite", "file", "psycopg2" or "http". target: table, relative path or URL. op: "insert", "update",
+    "delete", "write", "append" or "remove". row: the row or `{"text": ...}` afterwards (None for a delete). before:
+    the row as it was.
     """
 
     door: str
@@ -104,18 +107,20 @@ class Write:
 class Workflow:
     """A job: its steps and graph, and how the old system is read, run and compared; immutable.
 
-    name, version: the version is part of what evidence is about. steps: in the order in which effects of parallel steps apply
-    (each must stand after what it needs only in the graph; the graph order is computed). ports: outside dependencies.
-    initial_state: state document of tick 0, or a function that makes it. reduce: (state, effect) -> the new state; it may change
-    and return its argument. source: (tick, state) -> the tick's input, JSON. stratum: (tick, state) -> kind of tick. normalise: value of
-    one's own type -> something with a JSON form. deliver: what happens to an adopted effect outside, called at least once with
-    (effect, idempotency key, home); None if nothing does.
+    name, version: the version is part of what evidence is about. steps: in the order in which effects of parallel
+    steps apply (each must stand after what it needs only in the graph; the graph order is computed). ports: outside
+    dependencies. initial_state: state document of tick 0, or a function that makes it. reduce: (state, effect) ->
+    the new state; it may change and return its argument. source: (tick, state) -> the tick's input, JSON. stratum:
+    (tick, state) -> kind of tick. normalise: value of one's own type -> something with a JSON form. deliver: what
+    happens to an adopted effect outside, called at least once with (effect, idempotency key, home); None if nothing
+    does.
 
-    legacy: the old system's callable for one tick, `f(tick)`, or its `module:name`, which is then loaded only where legacy
-    runs. legacy_env: (home, time scale, model URL or None) -> environment of the legacy process. legacy_steps: step -> `module:Class.method` or
-    `module:function` of legacy that is this step. legacy_result: (step, returned value, arguments of the call) -> the step's
-    result. legacy_effects: Write -> (kind, payload) or (kind, payload, key), or None for a write that is no effect.
-    read_state: home -> state document. write_state: (home, document) -> None, so that read_state gives it back.
+    legacy: the old system's callable for one tick, `f(tick)`, or its `module:name`, which is then loaded only where
+    legacy runs. legacy_env: (home, time scale, model URL or None) -> environment of the legacy process.
+    legacy_steps: step -> `module:Class.method` or `module:function` of legacy that is this step. legacy_result:
+    (step, returned value, arguments of the call) -> the step's result. legacy_effects: Write -> (kind, payload) or
+    (kind, payload, key), or None for a write that is no effect. read_state: home -> state document. write_state:
+    (home, document) -> None, so that read_state gives it back.
     """
 
     name: str
