@@ -1,0 +1,101 @@
+"""Tape misses: calls of the candidate that the control never made, explained or shown beside the nearest call."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from shadow.diff import Change, Nature, changes
+from shadow.observation import Graph, Observation, Outcome, StepStatus
+from tickover.canonical import Json, canonical_text
+from tickover.tape import TapeEntry
+
+# Requests are compared by this many characters when the nearest one is sought.
+NEAREST_CHARS = 4000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Miss:
+    """A call that was not on the tape; immutable. why: what on the other side explains it, None if nothing does."""
+
+    step: str
+    port: str
+    method: str
+    attempt: int
+    request: Json
+    why: str | None
+    nearest: Json = None
+
+    def change(self) -> tuple[Change, ...]:
+        """The places at which an unexplained call parts from the nearest one; paths begin with port and method."""
+        name = f"{self.port}.{self.method}"
+        if self.nearest is None:
+            return (Change(path=(name,), nature=Nature.ADDED, candidate=self.request),)
+        return tuple(
+            replace(change, path=(name, *change.path)) for change in changes(self.nearest, self.request)
+        ) or (Change(path=(name,), nature=Nature.DUPLICATED, candidate=self.request),)
+
+    def to_json(self) -> dict[str, Any]:
+        """The miss as a JSON document."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+def find_misses(
+    entries: Iterable[TapeEntry], control: Observation, candidate: Observation, graph: Graph
+) -> tuple[Miss, ...]:
+    """The candidate's misses on the tape of one tick, each explained or beside the nearest of the control's calls.
+
+    A miss is explained by a timeout, error or retry on the other side: the control failed or gave up in that step, or
+    in one that it depends on, or not all of the tick was seen; or the call belongs to a retry of the candidate.
+    """
+    tape = list(entries)
+    own = [entry for entry in tape if not (entry.missed and entry.recorded_by == candidate.system)]
+    return tuple(
+        _miss(entry, own, control, graph) for entry in tape if entry.missed and entry.recorded_by == candidate.system
+    )
+
+
+def _miss(entry: TapeEntry, own: Sequence[TapeEntry], control: Observation, graph: Graph) -> Miss:
+    why = _explanation(entry, own, control, graph)
+    return Miss(
+        step=entry.step,
+        port=entry.port,
+        method=entry.method,
+        attempt=entry.attempt,
+        request=entry.request,
+        why=why,
+        nearest=None if why else _nearest(entry, own),
+    )
+
+
+def _explanation(entry: TapeEntry, own: Sequence[TapeEntry], control: Observation, graph: Graph) -> str | None:
+    if control.outcome is not Outcome.DONE:
+        return f"{control.system} {control.outcome}"
+    for name in (entry.step, *sorted(graph.before(entry.step))):
+        seen = control.steps.get(name)
+        if seen is not None and seen.status in (StepStatus.FAILED, StepStatus.GAVE_UP):
+            return f"{control.system} {'failed' if seen.status is StepStatus.FAILED else 'gave up'} in {name}"
+        if seen is not None and seen.attempts > 1:
+            return f"{control.system} tried {name} {seen.attempts} times"
+    if entry.attempt > 1:
+        return f"attempt {entry.attempt} of the candidate"
+    if any(other.step == entry.step and other.error is not None for other in own):
+        return f"a call of {control.system} failed in {entry.step}"
+    return None
+
+
+def _nearest(entry: TapeEntry, own: Sequence[TapeEntry]) -> Json:
+    same = [
+        other for other in own if (other.step, other.port, other.method) == (entry.step, entry.port, entry.method)
+    ]
+    if not same:
+        return None
+    text = canonical_text(entry.request)[:NEAREST_CHARS]
+
+    def likeness(other: TapeEntry) -> float:
+        matcher = difflib.SequenceMatcher(None, text, canonical_text(other.request)[:NEAREST_CHARS], autojunk=True)
+        return matcher.quick_ratio()
+
+    return max(same, key=likeness).request
