@@ -299,9 +299,10 @@ def _step_verdict(
         return StepVerdict.DIFFERS
     if step in touched:
         return StepVerdict.CONSEQUENCE
-    one, two = (_class(side.steps.get(step, _NOT_THERE)) for side in (control, candidate))
     if step not in control.visible or step not in candidate.visible:
         return StepVerdict.NOT_COMPARED
-    if one == "ran" and two == "ran":
+    found = {_class(side.steps.get(step, _NOT_THERE)) for side in (control, candidate)}
+    if found == {"ran"}:
         return StepVerdict.EQUAL
-    return StepVerdict.NOT_APPLICABLE if one == two == "did not run" else StepVerdict.NOT_COMPARED
+    whole = control.outcome is Outcome.DONE and candidate.outcome is Outcome.DONE
+    return StepVerdict.NOT_APPLICABLE if whole and "failed" not in found else StepVerdict.NOT_COMPARED

@@ -1,0 +1,92 @@
+"""The plan of a run: what was asked for, fixed when it begins."""
+
+from __future__ import annotations
+
+import datetime as dt
+import random
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+from tickover.draws import seed_of
+from tickover.errors import ConfigurationError
+from tickover.execution import System
+
+_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)d)?(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?\Z")
+_UNITS_S = (86400.0, 3600.0, 60.0, 1.0)
+
+
+class Mode(StrEnum):
+    """How the two systems are run."""
+
+    RECORD = "record"  # the control first, untouched; the candidate follows from the tape
+    PAIRED = "paired"  # both on copies, in random order, on one tape
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunPlan:
+    """What a run is to do; immutable.
+
+    ticks: how many. every_s: interval in seconds at scale 1; 0 runs them back to back. seed: orders paired ticks.
+    on_miss: what a candidate's call does that is on no tape. home: the old system's own home; None makes a fresh one.
+    """
+
+    run: str
+    workload: str
+    ticks: int
+    every_s: float
+    time_scale: float
+    seed: int
+    mode: Mode
+    candidate: System
+    on_miss: str = "live"
+    home: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.ticks < 1:
+            raise ConfigurationError(f"a run needs at least one tick, not {self.ticks}")
+        if not self.time_scale > 0:
+            raise ConfigurationError(f"the time scale must be above 0, not {self.time_scale}")
+        if self.every_s < 0:
+            raise ConfigurationError(f"the interval must not be negative, and is {self.every_s} s")
+
+    @property
+    def control(self) -> System:
+        """The system whose answer counts."""
+        return System.ASYNC if self.candidate is System.LEGACY else System.LEGACY
+
+    @property
+    def interval_s(self) -> float:
+        """Seconds between two ticks, time scale applied."""
+        return self.every_s * self.time_scale
+
+    def first_of(self, tick: int) -> System:
+        """Which system begins this tick: the control in record mode, drawn by seed and tick in paired mode."""
+        if self.mode is Mode.RECORD or random.Random(seed_of(self.seed, tick, "order")).random() < 0.5:
+            return self.control
+        return self.candidate
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as a JSON document."""
+        return {**asdict(self), "mode": self.mode.value, "candidate": self.candidate.value}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> RunPlan:
+        """The plan that `to_json` wrote."""
+        return cls(**{**document, "mode": Mode(document["mode"]), "candidate": System(document["candidate"])})
+
+
+def duration_s(text: str) -> float:
+    """Seconds of `24h`, `90s`, `1h30m`, `2d`. Raises ConfigurationError for anything else."""
+    match = _DURATION.match(text.strip())
+    if not match or not any(match.groups()):
+        raise ConfigurationError(f"{text!r} is no duration; write it like 24h, 90s or 1h30m")
+    return sum(float(number) * unit for number, unit in zip(match.groups(), _UNITS_S, strict=True) if number)
+
+
+def new_run_name(now: dt.datetime) -> str:
+    """A name for a run: when it began, and four letters that keep two of one second apart."""
+    return f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
