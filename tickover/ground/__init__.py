@@ -1,0 +1,1 @@
+"""The ground: settings, database, migrations, embedded servers and child processes."""

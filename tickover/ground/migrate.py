@@ -1,0 +1,101 @@
+"""The schema: bringing a database to the version that this code needs, and refusing one that is not."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import OperationalError
+
+from tickover.errors import ConfigurationError, InfrastructureError
+from tickover.ground.database import unreachable
+
+# generated_always identity, ON CONFLICT on partitions and the pg_locks columns in use are in this version and later.
+MINIMUM_VERSION = 14
+# Name of the advisory lock that one upgrade at a time holds.
+_UPGRADE_LOCK = 7_316_529_001
+
+
+class PendingMigrations(ConfigurationError):
+    """The database has an older schema than this code."""
+
+
+class SchemaTooNew(ConfigurationError):
+    """The database has a newer schema than this code."""
+
+
+class DatabaseTooOld(InfrastructureError):
+    """PostgreSQL is older than Tickover supports."""
+
+
+def _config() -> Config:
+    import migrations
+
+    config = Config(stdout=io.StringIO())
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent).replace("%", "%%"))
+    return config
+
+
+def head() -> str | None:
+    """The newest revision that this code knows."""
+    return ScriptDirectory.from_config(_config()).get_current_head()
+
+
+def current(engine: Engine) -> str | None:
+    """The revision of the database; None for an empty one. Raises DatabaseUnreachable, DatabaseTooOld."""
+    try:
+        with engine.connect() as connection:
+            number = int(connection.execute(text("SHOW server_version_num")).scalar_one())
+            if number < MINIMUM_VERSION * 10_000:
+                raise DatabaseTooOld(
+                    f"PostgreSQL {number // 10_000} is too old; Tickover needs {MINIMUM_VERSION} or later. "
+                    "Upgrade the server, or unset DATABASE_URL to use the embedded one"
+                )
+            return MigrationContext.configure(connection).get_current_revision()
+    except OperationalError as error:
+        raise unreachable(str(engine.url), error) from error
+
+
+def upgrade(engine: Engine) -> str | None:
+    """Bring the database to the newest revision and return that; two processes at once do it one after the other."""
+    before = current(engine)
+    _refuse_newer(before)
+    if before == head():
+        return before
+    config = _config()
+    with engine.connect() as connection:
+        connection.execute(text("SELECT pg_advisory_lock(:name)"), {"name": _UPGRADE_LOCK})
+        try:
+            connection.commit()
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+            connection.commit()
+        finally:
+            connection.rollback()
+            connection.execute(text("SELECT pg_advisory_unlock(:name)"), {"name": _UPGRADE_LOCK})
+            connection.commit()
+    return current(engine)
+
+
+def require_current(engine: Engine) -> None:
+    """Do nothing if the schema is that of this code. Raises PendingMigrations, SchemaTooNew, DatabaseUnreachable."""
+    found = current(engine)
+    _refuse_newer(found)
+    if found != head():
+        raise PendingMigrations(
+            f"the database is at schema {found or 'none'}, this code needs {head()}; run `tickover db upgrade`"
+        )
+
+
+def _refuse_newer(found: str | None) -> None:
+    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+    if found is not None and found not in known:
+        raise SchemaTooNew(
+            f"the database is at schema {found}, which this version of Tickover does not know; "
+            "use the newer Tickover, or another database"
+        )
