@@ -1,7 +1,8 @@
 """Embedded servers: who uses them, and where they are.
 
-A supervisor process per data directory runs PostgreSQL and Redis. Each process that uses them holds a file lock; when no lock
-is left, the supervisor stops the servers and ends. Locks end with their process, so kill -9 of anyone leaves nothing behind.
+A supervisor process per data directory runs PostgreSQL and Redis. Each process that uses them holds a file lock;
+when no lock is left, the supervisor stops the servers and ends. Locks end with their process, so kill -9 of anyone
+leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -115,9 +116,11 @@ def _gate(files: ServerFiles) -> Iterator[None]:
 
 @contextlib.contextmanager
 def use(settings: Settings) -> Iterator[Endpoints]:
-    """The servers, for as long as the context lasts: those of the settings' URLs, and embedded ones for what has none.
+    """The servers, for as long as the context lasts: those of the settings' URLs, and embedded ones for what has
+    none.
 
-    Raises ConfigurationError for a data directory that cannot be used, InfrastructureError if a server does not start.
+    Raises ConfigurationError for a data directory that cannot be used, InfrastructureError if a server does not
+    start.
     """
     if settings.database_url and settings.broker:
         yield Endpoints(
@@ -181,7 +184,8 @@ def release(settings: Settings, timeout_s: float = 20.0) -> list[str]:
 
 
 def _ensure_supervised(files: ServerFiles) -> Endpoints:
-    """The endpoints of a live supervisor, started if there is none. Call it behind the gate, with a user's lock held."""
+    """The endpoints of a live supervisor, started if there is none. Call it behind the gate, with a user's lock
+    held."""
     started: subprocess.Popen[bytes] | None = None
     deadline = time.monotonic() + START_TIMEOUT_S
     while (found := files.read_endpoints()) is None or not files.supervised():
@@ -194,7 +198,8 @@ def _ensure_supervised(files: ServerFiles) -> Endpoints:
             if started is not None:
                 started.send_signal(signal.SIGTERM)
             raise InfrastructureError(
-                f"the embedded servers of {files.root.parent} were not ready in {START_TIMEOUT_S:g} s; see {files.log}"
+                f"the embedded servers of {files.root.parent} were not ready in {START_TIMEOUT_S:g} s; "
+                f"see {files.log}"
             )
         time.sleep(0.02)
     return found

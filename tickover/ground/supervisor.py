@@ -1,6 +1,7 @@
 """The supervisor of a data directory's embedded servers: `python -m tickover.ground.supervisor DATA_DIR`.
 
-It holds the servers as children, watches who uses them, and ends with the last user. If it is killed, the servers end too.
+It holds the servers as children, watches who uses them, and ends with the last user. If it is killed, the servers
+end too.
 """
 
 from __future__ import annotations
@@ -79,8 +80,11 @@ class PostgresServer:
         options = [f"--{name}={value}" for name, value in POSTGRES_OPTIONS.items()]
         child = ChildProcess(
             [str(self._bin / "postgres"), "-D", str(self._data), "-k", str(self._sockets), *options],
-            log_path=self._data.parent / "postgres.log", death_signal=signal.SIGINT, user=self._user, cwd=Path("/"),
-        )  # fmt: skip
+            log_path=self._data.parent / "postgres.log",
+            death_signal=signal.SIGINT,
+            user=self._user,
+            cwd=Path("/"),
+        )
         child.wait_ready(self._answers, 45)
         return child
 
@@ -151,10 +155,26 @@ def start_redis(root: Path, socket_dir: Path) -> ChildProcess:
     """Start Redis on a unix socket, without persistence: a message is only a hint, and a lost one is sent again."""
     socket = socket_dir / "redis.sock"
     child = ChildProcess(
-        [redis_binary(), "--port", "0", "--unixsocket", str(socket), "--unixsocketperm", "700", "--save", "",
-         "--appendonly", "no", "--daemonize", "no", "--dir", str(root)],
-        log_path=root / "redis.log", death_signal=signal.SIGTERM,
-    )  # fmt: skip
+        [
+            redis_binary(),
+            "--port",
+            "0",
+            "--unixsocket",
+            str(socket),
+            "--unixsocketperm",
+            "700",
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+            "--daemonize",
+            "no",
+            "--dir",
+            str(root),
+        ],
+        log_path=root / "redis.log",
+        death_signal=signal.SIGTERM,
+    )
     child.wait_ready(socket.exists, 15)
     return child
 
@@ -185,7 +205,7 @@ class Supervisor:
                     broker_url=f"redis+socket://{redis}",
                     redis_url=f"unix://{redis}",
                     embedded=True,
-                )  # fmt: skip
+                )
             )
             self._watch()
         finally:

@@ -1,0 +1,101 @@
+"""Fixtures: real servers once per session, and a fresh migrated database for each test that asks for one."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import psycopg2
+import pytest
+
+from tickover.ground import migrate
+from tickover.ground.database import dispose_engines, engine
+from tickover.ground.servers import Endpoints, use
+from tickover.ground.settings import Settings, reset_settings
+
+TEMPLATE = "template_tickover"
+
+
+@pytest.fixture(autouse=True)
+def clean_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No setting of the surroundings reaches a test."""
+    for name in list(os.environ):
+        if name.startswith("TICKOVER_") or name in ("DATABASE_URL", "REDIS_URL", "CELERY_BROKER_URL", "OLLAMA_HOST"):
+            monkeypatch.delenv(name)
+    reset_settings()
+    yield
+    reset_settings()
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoints]:
+    """One embedded PostgreSQL and Redis for the session, with a migrated template database."""
+    # The settings are made here, not read: nothing of the surroundings must reach the tests.
+    data_dir: Path = tmp_path_factory.mktemp("servers")
+    data_dir.chmod(0o755)
+    settings = Settings.model_construct(
+        **{**{name: field.get_default(call_default_factory=True) for name, field in Settings.model_fields.items()},
+           "data_dir": data_dir}
+    )  # fmt: skip
+    with use(settings) as endpoints:
+        _execute(endpoints.database_url, f'CREATE DATABASE "{TEMPLATE}"')
+        target = engine(_with_database(endpoints.database_url, TEMPLATE))
+        migrate.upgrade(target)
+        target.dispose()
+        yield endpoints
+
+
+@pytest.fixture
+def database(servers: Endpoints, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The URL of a fresh, migrated database, which is also DATABASE_URL."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    _execute(servers.database_url, f'CREATE DATABASE "{name}" TEMPLATE "{TEMPLATE}"')
+    url = _with_database(servers.database_url, name)
+    monkeypatch.setenv("DATABASE_URL", url)
+    reset_settings()
+    yield url
+    engine(url).dispose()
+    dispose_engines()
+    _execute(servers.database_url, f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.fixture
+def empty_database(servers: Endpoints, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The URL of a fresh database without any table, which is also DATABASE_URL."""
+    name = f"empty_{uuid.uuid4().hex[:12]}"
+    _execute(servers.database_url, f'CREATE DATABASE "{name}"')
+    url = _with_database(servers.database_url, name)
+    monkeypatch.setenv("DATABASE_URL", url)
+    reset_settings()
+    yield url
+    engine(url).dispose()
+    dispose_engines()
+    _execute(servers.database_url, f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.fixture
+def broker(servers: Endpoints, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of an emptied broker, which is also CELERY_BROKER_URL."""
+    import redis
+
+    assert servers.redis_url is not None
+    with closing(redis.Redis.from_url(servers.redis_url)) as client:
+        client.flushall()
+    monkeypatch.setenv("CELERY_BROKER_URL", servers.broker_url)
+    monkeypatch.setenv("REDIS_URL", servers.redis_url)
+    reset_settings()
+    return servers.broker_url
+
+
+def _with_database(url: str, name: str) -> str:
+    return url.replace("/tickover?", f"/{name}?")
+
+
+def _execute(url: str, statement: str) -> None:
+    with closing(psycopg2.connect(url)) as connection:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute(statement)
