@@ -1,0 +1,270 @@
+"""The legacy process, as its parent sees it."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import sysconfig
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tickover.boundary.observation import Late, LegacyObservation, LegacyRequest, Outcome, RoundTrip
+from tickover.canonical import Json
+from tickover.errors import InfrastructureError, TickoverError
+
+# How long the process may take to import the user's code and answer, in seconds.
+_START_LIMIT_S = 60.0
+
+# How long a process whose pipe was closed may take to end, in seconds.
+_END_LIMIT_S = 5.0
+
+
+class LegacyProcessError(TickoverError):
+    """The legacy process answered with an error: `name` is the error's type."""
+
+    def __init__(self, command: str, name: str, message: str, log: Path) -> None:
+        self.command, self.name = command, name
+        super().__init__(f"legacy process, {command}: {name}: {message}; see {log}")
+
+
+class LegacyProcessLost(InfrastructureError):
+    """The legacy process died, or did not answer in time."""
+
+
+class LegacyProcess:
+    """A process of its own that runs ticks of a workload's legacy, one at a time, in `home`.
+
+    workload: `module:name` of the Workflow. home: legacy's directory, which becomes its working directory; made if
+    it is missing. env: environment variables on top of this process's, and of `legacy_env`. time_scale, model_url:
+    given to the workflow's `legacy_env`. project: directories put first on its module path, the working directory by
+    default. log: file for its standard output and error, `<home>.log` by default.
+
+    It is started by the first command, and again by the next one after it died; it ends when this object is closed or
+    this process ends. `kill` may be called from any thread.
+    """
+
+    def __init__(
+        self,
+        workload: str,
+        home: Path | str,
+        env: Mapping[str, str] | None = None,
+        *,
+        time_scale: float = 1.0,
+        model_url: str | None = None,
+        project: Sequence[Path | str] | None = None,
+        log: Path | str | None = None,
+    ) -> None:
+        self.workload, self.home = workload, Path(home).resolve()
+        self.log = Path(log) if log is not None else self.home.with_name(self.home.name + ".log")
+        self.starts = 0
+        self.observed: tuple[str, ...] = ()
+        self._env, self._time_scale, self._model_url = dict(env or {}), time_scale, model_url
+        self._project = [str(Path(path).resolve()) for path in (project if project is not None else [Path.cwd()])]
+        self._process: subprocess.Popen[bytes] | None = None
+        self._to = self._from = -1
+        self._buffer = bytearray()
+        self._ran = False
+        self._lock = threading.RLock()
+
+    @property
+    def pid(self) -> int | None:
+        """The process id, and that of its process group; None while no process runs."""
+        process = self._process
+        return process.pid if process is not None and process.poll() is None else None
+
+    def start(self) -> None:
+        """Start the process if none runs. Raises LegacyProcessError if the workload cannot be loaded."""
+        with self._lock:
+            if self.pid is not None:
+                return
+            self._forget()
+            self.home.mkdir(parents=True, exist_ok=True)
+            self.log.parent.mkdir(parents=True, exist_ok=True)
+            child_reads, self._to = os.pipe()
+            self._from, child_writes = os.pipe()
+            command = [sys.executable, "-P", "-m", "tickover.host"]
+            command += ["--read-fd", str(child_reads), "--write-fd", str(child_writes)]
+            command += ["--workload", self.workload, "--home", str(self.home), "--time-scale", str(self._time_scale)]
+            command += [part for path in self._project for part in ("--project", path)]
+            command += ["--model-url", self._model_url] if self._model_url else []
+            with self.log.open("ab") as log:
+                self._process = subprocess.Popen(
+                    command,
+                    pass_fds=(child_reads, child_writes),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env={**os.environ, "PYTHONPATH": _module_path(), **self._env},
+                    start_new_session=True,
+                )
+            os.close(child_reads)
+            os.close(child_writes)
+            self.starts += 1
+            self._ran = False
+            try:
+                self.observed = tuple(self._exchange("hello", {}, _START_LIMIT_S)["observed"])
+            except LegacyProcessError:
+                self._end()
+                raise
+
+    def run_tick(self, request: LegacyRequest, *, timeout_s: float | None = None) -> LegacyObservation:
+        """What legacy did with the tick. A process that dies meanwhile, or takes longer than `timeout_s` (then it is
+        killed; None waits for ever), makes the outcome `lost`; the next command starts another.
+
+        Raises LegacyProcessError where the tick could not be begun.
+        """
+        with self._lock:
+            self.start()
+            self._ran = True
+            pid, begun_s = self.pid, time.monotonic()
+            try:
+                document = self._exchange("run_tick", request.to_json(), timeout_s)
+            except LegacyProcessLost as lost:
+                return LegacyObservation(
+                    run=request.run,
+                    tick=request.tick,
+                    mode=request.mode,
+                    outcome=Outcome.LOST,
+                    error=str(lost),
+                    duration_ms=(time.monotonic() - begun_s) * 1000,
+                    observed=self.observed,
+                    pid=pid,
+                )
+            return LegacyObservation.from_json(document)
+
+    def read_state(self) -> Json:
+        """Legacy's state document. Raises LegacyProcessError, LegacyProcessLost."""
+        return self._ask("read_state", {})
+
+    def write_state(self, document: Json) -> None:
+        """Replace legacy's state; a process that has run a tick is ended, for it holds the old state in memory."""
+        with self._lock:
+            self._ask("write_state", {"state": document})
+            if self._ran:
+                self._end()
+
+    def check_round_trip(self) -> RoundTrip:
+        """Whether legacy's present state survives `write_state` and `read_state`, tried in a directory elsewhere."""
+        return RoundTrip(**self._ask("check_round_trip", {}))
+
+    def late_effects(self) -> list[Late]:
+        """What ticks that returned have done since this was last asked; what a process did before it died is lost."""
+        with self._lock:
+            if self.pid is None:
+                return []
+            try:
+                return [Late.from_json(late) for late in self._exchange("late_effects", {}, _START_LIMIT_S)]
+            except LegacyProcessLost:
+                return []
+
+    def kill(self) -> None:
+        """Kill the process group at once, as a crash would. Safe at any time, from any thread."""
+        process = self._process
+        if process is not None and process.poll() is None:
+            try:
+                os.killpg(process.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                return
+
+    def close(self) -> None:
+        """End the process, and abandon whatever still runs in it."""
+        with self._lock:
+            self._end()
+
+    def __enter__(self) -> LegacyProcess:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _ask(self, command: str, arguments: dict[str, Any]) -> Any:
+        with self._lock:
+            self.start()
+            return self._exchange(command, arguments, _START_LIMIT_S)
+
+    def _exchange(self, command: str, arguments: dict[str, Any], timeout_s: float | None) -> Any:
+        line = json.dumps({"command": command, "arguments": arguments}).encode() + b"\n"
+        try:
+            with memoryview(line) as view:
+                sent = 0
+                while sent < len(view):
+                    sent += os.write(self._to, view[sent:])
+        except BrokenPipeError:
+            raise self._lost(command, "died") from None
+        answer = json.loads(self._line(command, timeout_s))
+        if "error" in answer:
+            raise LegacyProcessError(command, answer["error"]["type"], answer["error"]["message"], self.log)
+        return answer["ok"]
+
+    def _line(self, command: str, timeout_s: float | None) -> bytes:
+        deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
+        while (end := self._buffer.find(b"\n")) < 0:
+            left_s = None if deadline_s is None else max(0.0, deadline_s - time.monotonic())
+            if not select.select([self._from], [], [], left_s)[0]:
+                self.kill()
+                raise self._lost(command, f"did not answer within {timeout_s} s, and was killed")
+            data = os.read(self._from, 1 << 20)
+            if not data:
+                raise self._lost(command, "died")
+            self._buffer += data
+        line = bytes(self._buffer[:end])
+        del self._buffer[: end + 1]
+        return line
+
+    def _lost(self, command: str, what: str) -> LegacyProcessLost:
+        process, status = self._process, None
+        if process is not None:
+            try:
+                status = process.wait(_END_LIMIT_S)
+            except subprocess.TimeoutExpired:
+                self.kill()
+                status = process.wait()
+        self._forget()
+        return LegacyProcessLost(f"the legacy process {what} during {command} (status {status}); see {self.log}")
+
+    def _end(self) -> None:
+        if self._to >= 0:
+            os.close(self._to)
+            self._to = -1
+        process = self._process
+        if process is not None:
+            try:
+                process.wait(_END_LIMIT_S)
+            except subprocess.TimeoutExpired:
+                self.kill()
+                process.wait()
+            self._kill_group(process.pid)
+        self._forget()
+
+    def _forget(self) -> None:
+        for descriptor in (self._to, self._from):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._to = self._from = -1
+        self._buffer.clear()
+        self._process = None
+
+    @staticmethod
+    def _kill_group(pid: int) -> None:
+        """End processes that legacy started and left in its group."""
+        try:
+            os.killpg(pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            return
+
+
+def _module_path() -> str:
+    """PYTHONPATH for the child: what this process was given, made absolute, then where this package is, unless it is
+    installed among the libraries, which must not come before the standard library."""
+    own = str(Path(__file__).resolve().parent.parent.parent)
+    path = [str(Path(path).resolve()) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    if own not in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):
+        path.append(own)
+    return os.pathsep.join(dict.fromkeys(path))
