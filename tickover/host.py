@@ -8,6 +8,7 @@ in the middle of a tick.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import queue
@@ -18,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tickover.boundary import audit, chance, clock, files, http_client, httpx_client, libraries, sqlite, steps
+from tickover.boundary import audit, chance, clock, files, http_client, httpx_client, psycopg, sqlite, steps
 from tickover.boundary.observation import LegacyRequest, RoundTrip
 from tickover.boundary.session import session
 from tickover.boundary.tick import TickRunner
@@ -38,6 +39,8 @@ class Host:
         audit.install()
         self._workflow: Workflow = load_workload(workload)
         session.installed += http_client.install(self._workflow)
+        httpx_client.install(self._workflow)
+        psycopg.install()
         if self._workflow.legacy_env is not None:
             os.environ.update(self._workflow.legacy_env(home, time_scale, model_url))
         self._workload = workload
@@ -62,15 +65,15 @@ class Host:
             raise ConfigurationError(f"workflow {workflow.name!r} has no legacy to run; give it `legacy`")
         steps.wrap_steps(workflow)
         run = load_object(legacy) if isinstance(legacy, str) else legacy
-        http_client.after_import(workflow)
-        session.installed += [*httpx_client.install(workflow), *libraries.install()]
         own = [reference.partition(":")[0] for reference in workflow.legacy_steps.values()]
         session.user_packages([self._workload.partition(":")[0], str(run.__module__), *own])
         return TickRunner(workflow, run, self._home)
 
     def _read_state(self) -> Any:
         if self._workflow.read_state is None:
-            raise ConfigurationError(f"workflow {self._workflow.name!r} cannot read legacy's state; give it `read_state`")
+            raise ConfigurationError(
+                f"workflow {self._workflow.name!r} cannot read legacy's state; give it `read_state`"
+            )
         return normalise(self._workflow.read_state(self._home), self._workflow.normalise)
 
     def _write_state(self, arguments: dict[str, Any]) -> None:
@@ -112,21 +115,32 @@ def main(arguments: list[str] | None = None) -> None:
     sys.argv = ["tickover.host"]
     lines: queue.SimpleQueue[str] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(options.read_fd, lines), name="tickover-pipe", daemon=True).start()
+    answers: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+    threading.Thread(target=_answer, args=(options.write_fd, answers), name="tickover-answers", daemon=True).start()
+    session.tell = answers.put
     host: Host | None = None
-    with os.fdopen(options.write_fd, "w", encoding="utf-8") as answers:
+    while True:
+        command = json.loads(lines.get())
+        try:
+            if host is None:
+                host = Host(options.workload, home, options.time_scale, options.model_url)
+            answer = {"ok": host.commands[command["command"]](command["arguments"])}
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - the parent is told, whatever it is
+            name = type(error).__name__
+            if not isinstance(error, TickoverError):
+                sys.excepthook(type(error), error, error.__traceback__)
+            answer = {"error": {"type": name, "message": str(error)}}
+        answers.put(answer)
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            sys.stdout.flush()
+
+
+def _answer(descriptor: int, answers: queue.SimpleQueue[dict[str, Any]]) -> None:
+    """Write answers and news; a thread of its own, so that a parent that does not read delays nobody."""
+    with os.fdopen(descriptor, "w", encoding="utf-8") as pipe:
         while True:
-            command = json.loads(lines.get())
-            try:
-                if host is None:
-                    host = Host(options.workload, home, options.time_scale, options.model_url)
-                answer = {"ok": host.commands[command["command"]](command["arguments"])}
-            except (Exception, SystemExit) as error:
-                name = type(error).__name__
-                if not isinstance(error, TickoverError):
-                    sys.excepthook(type(error), error, error.__traceback__)
-                answer = {"error": {"type": name, "message": str(error)}}
-            answers.write(json.dumps(answer) + "\n")
-            answers.flush()
+            pipe.write(json.dumps(answers.get(), default=lambda value: value.to_json()) + "\n")
+            pipe.flush()
 
 
 def _listen(descriptor: int, lines: queue.SimpleQueue[str]) -> None:

@@ -12,7 +12,9 @@ from tickover.boundary.session import current, guarded
 # A connection made by one of these is seen by an adapter.
 _WATCHED_CLIENTS = frozenset({"http.client", "urllib3.connection", "httpx"})
 
-_PROCESSES = frozenset({"subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "pty.spawn"})
+_PROCESSES = frozenset(
+    {"subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "pty.spawn"}
+)
 
 # How many frames up a watched client is looked for.
 _DEPTH = 40
@@ -50,7 +52,7 @@ def _connected(_: str, args: tuple[Any, ...]) -> None:
         return
     with guarded("audit"):
         frame: Any = sys._getframe(2)
-        for _ in range(_DEPTH):
+        for _depth in range(_DEPTH):
             if frame is None:
                 break
             if frame.f_globals.get("__name__", "") in _WATCHED_CLIENTS:

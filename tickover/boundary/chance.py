@@ -51,10 +51,10 @@ def install() -> list[str]:
 
 
 def _install_random() -> None:
-    old: random.Random = random._inst  # type: ignore[attr-defined]
+    old: random.Random = random._inst
     shared = _Watched()
     shared.setstate(old.getstate())
-    random._inst = shared  # type: ignore[attr-defined]
+    random._inst = shared
     for name in dir(random):
         function = getattr(random, name)
         if getattr(function, "__self__", None) is old:
@@ -63,9 +63,9 @@ def _install_random() -> None:
 
     @functools.wraps(real_seed)
     def seed(self: random.Random, a: Any = None, version: int = 2) -> None:
-        if a is None and not isinstance(self, _Watched | random.SystemRandom):
-            if current_for_user(skip=_SKIPPED) is not None:
-                session.unobserved("random.Random() without a seed")
+        unseeded = a is None and not isinstance(self, _Watched | random.SystemRandom)
+        if unseeded and current_for_user(skip=_SKIPPED) is not None:
+            session.unobserved("random.Random() without a seed")
         real_seed(self, a, version)
 
     random.Random.seed = seed  # type: ignore[method-assign]

@@ -15,9 +15,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tickover.boundary.observation import Late, LegacyObservation, LegacyRequest, Outcome, RoundTrip
+from tickover.boundary.observation import Late, LegacyObservation, LegacyRequest, Outcome, RoundTrip, StepObservation
 from tickover.canonical import Json
 from tickover.errors import InfrastructureError, TickoverError
+from tickover.tape import TapeEntry
 
 # How long the process may take to import the user's code and answer, in seconds.
 _START_LIMIT_S = 60.0
@@ -70,6 +71,7 @@ class LegacyProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._to = self._from = -1
         self._buffer = bytearray()
+        self._news: list[dict[str, Any]] = []
         self._ran = False
         self._lock = threading.RLock()
 
@@ -116,7 +118,8 @@ class LegacyProcess:
 
     def run_tick(self, request: LegacyRequest, *, timeout_s: float | None = None) -> LegacyObservation:
         """What legacy did with the tick. A process that dies meanwhile, or takes longer than `timeout_s` (then it is
-        killed; None waits for ever), makes the outcome `lost`; the next command starts another.
+        killed; None waits for ever), makes the outcome `lost`, with the calls and steps that had ended by then; the
+        next command starts another.
 
         Raises LegacyProcessError where the tick could not be begun.
         """
@@ -133,6 +136,16 @@ class LegacyProcess:
                     mode=request.mode,
                     outcome=Outcome.LOST,
                     error=str(lost),
+                    steps={
+                        news["step"]: StepObservation.from_json(news["observation"])
+                        for news in self._news
+                        if "step" in news and (news["run"], news["tick"]) == (request.run, request.tick)
+                    },
+                    calls=tuple(
+                        entry
+                        for entry in (TapeEntry.from_json(news["call"]) for news in self._news if "call" in news)
+                        if (entry.run, entry.tick) == (request.run, request.tick)
+                    ),
                     duration_ms=(time.monotonic() - begun_s) * 1000,
                     observed=self.observed,
                     pid=pid,
@@ -198,7 +211,12 @@ class LegacyProcess:
                     sent += os.write(self._to, view[sent:])
         except BrokenPipeError:
             raise self._lost(command, "died") from None
-        answer = json.loads(self._line(command, timeout_s))
+        self._news = []
+        while True:
+            answer = json.loads(self._line(command, timeout_s))
+            if "ok" in answer or "error" in answer:
+                break
+            self._news.append(answer)
         if "error" in answer:
             raise LegacyProcessError(command, answer["error"]["type"], answer["error"]["message"], self.log)
         return answer["ok"]

@@ -122,5 +122,3 @@ def instant_text(noted: float | dt.datetime) -> str:
     if isinstance(noted, dt.datetime):
         return noted.astimezone(dt.UTC).isoformat()
     return dt.datetime.fromtimestamp(noted, dt.UTC).isoformat()
-
-

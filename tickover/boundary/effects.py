@@ -3,7 +3,8 @@
 A row inserted into table T is an effect of kind "T" with the row, without its INTEGER PRIMARY KEY, as payload; an
 update is "T.update" with {"before", "after"}; a delete is "T.delete" with the row as it was. A file is
 "file:<relative path>" with its text, "file:<path>.append" with what was added, "file:<path>.remove". An HTTP call
-that no port claims and that is no GET, HEAD or OPTIONS is "http:<op>" with its URL and row.
+that no port claims and that is no GET, HEAD or OPTIONS is "http:<op>" with its URL and row. A statement of psycopg2
+has the kind of its table, as a row would, and the statement as payload.
 """
 
 from __future__ import annotations
@@ -78,6 +79,8 @@ def default_effect(write: Write, rowid: str | None) -> tuple[str, Any]:
         return (kind if write.op == "write" else f"{kind}.{write.op}", write.row)
     if write.door == "http":
         return (f"http:{write.op}", {"url": write.target, **write.row})
+    if write.door == "psycopg2":
+        return (write.target if write.op == "insert" else f"{write.target}.{write.op}", write.row)
     after, before = _without(write.row, rowid), _without(write.before, rowid)
     if write.op == "insert":
         return (write.target, after)

@@ -93,7 +93,7 @@ class Exchange:
 
     def _record(self, answer: Json, error: dict[str, Any] | None) -> None:
         recorder = self.book.recorder
-        recorder.calls.append(
+        recorder.call(
             TapeEntry(
                 run=recorder.request.run,
                 tick=recorder.request.tick,

@@ -9,12 +9,12 @@ from __future__ import annotations
 import functools
 import http.client
 import io
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
 from tickover.boundary.exchange import Exchange
+from tickover.boundary.imports import after_import
 from tickover.boundary.session import Book, current, guarded
 from tickover.ports import HttpRequest, HttpResponse
 from tickover.workflow import Workflow
@@ -83,7 +83,7 @@ class TapeSocket:
 
 def install(workflow: Workflow) -> list[str]:
     """Watch `http.client`. Returns the names of what is watched now."""
-    connection = http.client.HTTPConnection
+    connection: Any = http.client.HTTPConnection
 
     @functools.wraps(_real_send)
     def send(self: Any, data: Any) -> None:
@@ -104,8 +104,8 @@ def install(workflow: Workflow) -> list[str]:
 
     @functools.wraps(real_getresponse)
     def getresponse(self: Any, *args: Any, **kwargs: Any) -> Any:
-        pending: _Pending | None = getattr(self, _PENDING, None)
-        if pending is None:
+        pending = getattr(self, _PENDING, None)
+        if not isinstance(pending, _Pending):
             return real_getresponse(self, *args, **kwargs)
         try:
             response = real_getresponse(self, *args, **kwargs)
@@ -114,25 +114,27 @@ def install(workflow: Workflow) -> list[str]:
                 _broke(workflow, self, error)
             raise
         with guarded("http"):
-            if getattr(self, _PENDING, None) is pending:
+            own = getattr(self, _PENDING, None) is pending
+            if own:
                 setattr(self, _PENDING, None)
                 exchange = _exchange_of(workflow, self, pending)
                 if exchange is not None:
                     _follow(response, exchange)
         return response
 
-    connection.send, connection.getresponse = send, getresponse  # type: ignore[method-assign]
-    connection.connect = _connecting(_real_connect, workflow)  # type: ignore[method-assign]
-    http.client.HTTPSConnection.connect = _connecting(_real_connect_tls, workflow)  # type: ignore[method-assign]
+    connection.send, connection.getresponse = send, getresponse
+    connection.connect = _connecting(_real_connect, workflow)
+    connection_tls: Any = http.client.HTTPSConnection
+    connection_tls.connect = _connecting(_real_connect_tls, workflow)
+    after_import("urllib3.connection", lambda module: _watch_urllib3(module, workflow))
     return ["http: http.client (urllib, urllib3, requests)"]
 
 
-def after_import(workflow: Workflow) -> None:
-    """Once legacy's modules are imported: urllib3 connects by methods of its own."""
-    module = sys.modules.get("urllib3.connection")
+def _watch_urllib3(module: Any, workflow: Workflow) -> None:
+    """urllib3 connects by methods of its own."""
     for name in ("HTTPConnection", "HTTPSConnection"):
-        owner = getattr(module, name, None)
-        if owner is not None and "connect" in vars(owner) and not hasattr(owner.connect, "tickover"):
+        owner = getattr(module, name)
+        if "connect" in vars(owner):
             owner.connect = _connecting(owner.connect, workflow)
 
 

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import functools
-import sys
 import time
 from typing import Any
 
 from tickover.boundary.exchange import Exchange
-from tickover.boundary.session import Book, current, guarded
+from tickover.boundary.imports import after_import
+from tickover.boundary.session import Book, current, guarded, session
 from tickover.ports import HttpRequest, HttpResponse
 from tickover.workflow import Workflow
 
 
-def install(workflow: Workflow) -> list[str]:
-    """Watch httpx if it is imported. Returns the names of what is watched now.
+def install(workflow: Workflow) -> None:
+    """Watch httpx once it is imported.
 
     A response is read whole before legacy gets it, so that what is recorded is what legacy saw.
     """
-    httpx: Any = sys.modules.get("httpx")
-    if httpx is None:
-        return []
+    after_import("httpx", lambda module: _watch(module, workflow))
+
+
+def _watch(httpx: Any, workflow: Workflow) -> None:
     sync, asynchronous = httpx.HTTPTransport, httpx.AsyncHTTPTransport
     real, real_async = sync.handle_request, asynchronous.handle_async_request
 
@@ -100,4 +101,4 @@ def install(workflow: Workflow) -> list[str]:
         return rebuilt(response, raw)
 
     sync.handle_request, asynchronous.handle_async_request = handle_request, handle_async_request
-    return ["http: httpx"]
+    session.installed.append("http: httpx")

@@ -13,7 +13,7 @@ import sys
 import sysconfig
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import count
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -114,6 +114,11 @@ class Recorder:
                 found = self.books.setdefault(step, Book(self, step))
         return found
 
+    def call(self, entry: TapeEntry) -> None:
+        """Note a port call that has ended."""
+        self.calls.append(entry)
+        session.tell({"call": entry})
+
     def write(self, book: Book, write: Write, *, rowid: str | None = None, number: int | None = None) -> None:
         """Note a write that became real."""
         self.notes.append(
@@ -134,6 +139,8 @@ class Session:
     def __init__(self) -> None:
         self.recorder: Recorder | None = None
         self.installed: list[str] = []
+        # Takes news of a tick as it goes: all that is left of it if the process dies.
+        self.tell: Callable[[dict[str, Any]], None] = lambda news: None
         self._numbers = count()
         self._quiet = threading.local()
         self._user_files: dict[str, bool] = {}
@@ -203,7 +210,7 @@ class _Quiet:
         self._local.depth -= 1
 
 
-class guarded:  # noqa: N801 - reads as a statement
+class guarded:
     """A block whose failure is the harness's: it is reported, and never reaches legacy."""
 
     __slots__ = ("_where",)
@@ -214,7 +221,9 @@ class guarded:  # noqa: N801 - reads as a statement
     def __enter__(self) -> None:
         session._quiet.depth = getattr(session._quiet, "depth", 0) + 1
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> bool:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> bool:
         session._quiet.depth -= 1
         if error is None or not isinstance(error, Exception):
             return False

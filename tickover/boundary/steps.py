@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from tickover.boundary import files
+from tickover.boundary.observation import StepObservation
 from tickover.boundary.session import INHERITED, Book, Recorder, StepRun, current, guarded, scope, session
 from tickover.canonical import normalise
 from tickover.errors import ConfigurationError, NotCanonical
@@ -39,7 +41,7 @@ def install_inheritance() -> None:
                 _waited_for_thread(self)
 
     threading.Thread.start, threading.Thread.join = start, join  # type: ignore[method-assign]
-    pool = concurrent.futures.ThreadPoolExecutor
+    pool: Any = concurrent.futures.ThreadPoolExecutor
     real_submit = pool.submit
 
     @functools.wraps(real_submit)
@@ -52,7 +54,7 @@ def install_inheritance() -> None:
         setattr(future, _RUNS, runs)
         return future
 
-    pool.submit = submit  # type: ignore[method-assign]
+    pool.submit = submit
     real_result = concurrent.futures.Future.result
 
     @functools.wraps(real_result)
@@ -143,7 +145,8 @@ class _Entered:
     """One entry into a step's function."""
 
     def __init__(self, workflow: Workflow, step: str, needs: tuple[str, ...]) -> None:
-        self._workflow, self._token, self._run = workflow, None, None
+        self._workflow = workflow
+        self._run: StepRun | None = None
         book = current()
         if book is None:
             return
@@ -162,8 +165,8 @@ class _Entered:
             if futures is not None:
                 futures.append(run)
             self._recorder: Recorder = recorder
-            self._run: StepRun | None = run
-            self._token: Any = scope.set(recorder.book(step))
+            self._run = run
+            self._token = scope.set(recorder.book(step))
 
     def failed(self, error: BaseException) -> None:
         """The function raised."""
@@ -193,8 +196,23 @@ class _Entered:
             return
         scope.reset(self._token)
         run.running -= 1
-        from tickover.boundary import files
-
         files.look(self._recorder, run.name)
         if not run.running:
             run.ended_s = time.perf_counter() - self._recorder.started_s
+            request = self._recorder.request
+            news = {"run": request.run, "tick": request.tick, "observation": step_observation(run)}
+            session.tell({"step": run.name, **news})
+
+
+def step_observation(run: StepRun) -> StepObservation:
+    """What is known of a step by now."""
+    ended_s = run.ended_s
+    return StepObservation(
+        result=run.result,
+        error=run.error,
+        not_canonical=run.not_canonical,
+        started_ms=round(run.started_s * 1000, 3),
+        duration_ms=None if ended_s is None else round((ended_s - run.started_s) * 1000, 3),
+        gave_up=run.gave_up,
+        calls=run.entered,
+    )

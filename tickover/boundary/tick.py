@@ -19,9 +19,9 @@ from tickover.boundary.observation import (
     LegacyRequest,
     Mode,
     Outcome,
-    StepObservation,
 )
-from tickover.boundary.session import Book, Recorder, StepRun, guarded, session
+from tickover.boundary.session import Book, Recorder, guarded, session
+from tickover.boundary.steps import step_observation
 from tickover.canonical import Json, normalise
 from tickover.draws import RecordedDraws
 from tickover.errors import NotCanonical
@@ -50,7 +50,7 @@ class TickRunner:
             value = self._legacy(request.tick)
             if inspect.iscoroutine(value):
                 value = asyncio.run(value)
-        except (Exception, SystemExit) as raised:
+        except (Exception, SystemExit) as raised:  # noqa: BLE001 - whatever legacy raises is its outcome
             outcome, error = Outcome.FAILED, f"{type(raised).__name__}: {raised}"
         duration_s = time.perf_counter() - recorder.started_s
         with guarded("result"):
@@ -73,7 +73,7 @@ class TickRunner:
             error=error,
             result=value,
             not_canonical=not_canonical,
-            steps={name: _step(run) for name, run in recorder.steps.items()},
+            steps={name: step_observation(run) for name, run in recorder.steps.items()},
             effects=tuple(effects),
             calls=tuple(recorder.calls[: seen[1]]),
             draws={name: _drawn(book) for name, book in list(recorder.books.items())}
@@ -107,7 +107,7 @@ class TickRunner:
                 ended = run.ended_s
                 if ended is not None and ended > (recorder.ended_s or 0) and not run.reported_late:
                     run.reported_late = True
-                    steps[name] = _step(run)
+                    steps[name] = step_observation(run)
             if effects or calls or steps:
                 reports.append(
                     Late(
@@ -126,19 +126,6 @@ class TickRunner:
         with guarded("read_state"):
             return normalise(self._workflow.read_state(self._home), self._workflow.normalise)
         return None
-
-
-def _step(run: StepRun) -> StepObservation:
-    ended_s = run.ended_s
-    return StepObservation(
-        result=run.result,
-        error=run.error,
-        not_canonical=run.not_canonical,
-        started_ms=round(run.started_s * 1000, 3),
-        duration_ms=None if ended_s is None else round((ended_s - run.started_s) * 1000, 3),
-        gave_up=run.gave_up,
-        calls=run.entered,
-    )
 
 
 def _drawn(book: Book) -> dict[str, Any]:
