@@ -7,10 +7,10 @@ import sys
 from typing import Any
 
 from tickover.boundary import files
-from tickover.boundary.session import current, guarded
+from tickover.boundary.session import current, guarded, is_adapter_at_work
 
 # A connection made by one of these is seen by an adapter.
-_WATCHED_CLIENTS = frozenset({"http.client", "urllib3.connection", "httpx"})
+_WATCHED_CLIENTS = frozenset({"http.client", "urllib3.connection"})
 
 _PROCESSES = frozenset(
     {"subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "pty.spawn"}
@@ -48,7 +48,7 @@ def _truncated(_: str, args: tuple[Any, ...]) -> None:
 
 def _connected(_: str, args: tuple[Any, ...]) -> None:
     book = current()
-    if book is None:
+    if book is None or is_adapter_at_work():
         return
     with guarded("audit"):
         frame: Any = sys._getframe(2)

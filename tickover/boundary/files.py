@@ -12,7 +12,6 @@ import base64
 import functools
 import hashlib
 import os
-import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -199,7 +198,7 @@ def _removing(real: Callable[..., None]) -> Callable[..., None]:
             if full.startswith(str(book.recorder.home) + "/"):
                 target = os.path.relpath(full, book.recorder.home)
                 book.recorder.write(book, Write(door="file", target=target, op="remove", row=None))
-            elif not full.startswith(tempfile.gettempdir()):
+            else:
                 _outside(book, full)
 
     return remove

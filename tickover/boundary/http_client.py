@@ -54,6 +54,8 @@ class TapeSocket:
         response = exchange.replay() if exchange is not None else None
         if response is not None:
             setattr(self._connection, _PENDING, None)
+            # As a server that closes: the next request asks for a connection again, and nobody polls this socket.
+            self._connection.sock = None
             return io.BytesIO(_raw(response))
         self._connection.sock = None
         self._real_connect(self._connection)

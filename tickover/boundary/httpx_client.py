@@ -8,7 +8,7 @@ from typing import Any
 
 from tickover.boundary.exchange import Exchange
 from tickover.boundary.imports import after_import
-from tickover.boundary.session import Book, current, guarded, session
+from tickover.boundary.session import Book, adapter_at_work, current, guarded, session
 from tickover.ports import HttpRequest, HttpResponse
 from tickover.workflow import Workflow
 
@@ -70,9 +70,12 @@ def _watch(httpx: Any, workflow: Workflow) -> None:
         if found is not None:
             return found
         try:
-            response = real(self, request)
-            with response.stream:
-                raw = b"".join(response.stream)
+            with adapter_at_work():
+                response = real(self, request)
+                try:
+                    raw = b"".join(response.stream)
+                finally:
+                    response.stream.close()
         except BaseException as error:
             broke(exchange, error)
             raise
@@ -89,11 +92,12 @@ def _watch(httpx: Any, workflow: Workflow) -> None:
         if found is not None:
             return found
         try:
-            response = await real_async(self, request)
-            try:
-                raw = b"".join([part async for part in response.stream])
-            finally:
-                await response.stream.aclose()
+            with adapter_at_work():
+                response = await real_async(self, request)
+                try:
+                    raw = b"".join([part async for part in response.stream])
+                finally:
+                    await response.stream.aclose()
         except BaseException as error:
             broke(exchange, error)
             raise

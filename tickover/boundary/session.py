@@ -7,13 +7,14 @@ the book of its own tick.
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import datetime as dt
 import sys
 import sysconfig
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import count
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -56,7 +57,7 @@ class Book:
             self.draws = RecordedDraws(request.draws.get(step, {}), derived)
         entries = () if request.mode is Mode.RECORD else (entry for entry in request.tape if entry.step == step)
         self.tape = Tape(entries, prefer_answers=request.mode is Mode.REFERENCE)
-        self.tape_lock = threading.Lock()
+        self.tape_lock = threading.RLock()  # finalizers may run inside
 
     @property
     def records(self) -> bool:
@@ -103,7 +104,7 @@ class Recorder:
         self.notes: list[Note] = []
         self.unobserved: dict[str, None] = {}
         self.errors: dict[str, None] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self.book("")
 
     def book(self, step: str) -> Book:
@@ -233,6 +234,24 @@ class guarded:
 
 session = Session()
 scope: contextvars.ContextVar[Book | None] = contextvars.ContextVar("tickover_book", default=None)
+
+_at_work: contextvars.ContextVar[bool] = contextvars.ContextVar("tickover_at_work", default=False)
+
+
+@contextlib.contextmanager
+def adapter_at_work() -> Iterator[None]:
+    """A block whose connections an adapter sees, also where tasks of an event loop make them."""
+    token = _at_work.set(True)
+    try:
+        yield
+    finally:
+        _at_work.reset(token)
+
+
+def is_adapter_at_work() -> bool:
+    """Whether the calling code runs on behalf of an adapter that sees what it does."""
+    return _at_work.get()
+
 
 # The attribute of a thread that holds the book of the code which started it.
 INHERITED = "_tickover_book"

@@ -45,7 +45,9 @@ class Job:
 
     def store(self, tick: int, gathered: dict, decided: dict) -> int:
         connection = sqlite3.connect("job.db")
-        connection.execute("CREATE TABLE IF NOT EXISTS memories (id INTEGER PRIMARY KEY, tick INT, text TEXT, data BLOB)")
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS memories (id INTEGER PRIMARY KEY, tick INT, text TEXT, data BLOB)"
+        )
         with connection:
             connection.execute(
                 "INSERT INTO memories (tick, text, data) VALUES (?, ?, ?)", (tick, gathered["answer"], b"\xff\x00")

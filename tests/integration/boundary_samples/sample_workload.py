@@ -24,9 +24,7 @@ def _answer_of(response: HttpResponse) -> Any:
 
 
 def _response_of(answer: Any) -> HttpResponse:
-    return HttpResponse(
-        status=200, headers={"content-type": "application/json"}, body=json.dumps(answer).encode()
-    )
+    return HttpResponse(status=200, headers={"content-type": "application/json"}, body=json.dumps(answer).encode())
 
 
 def _nothing(context: Any) -> None:
