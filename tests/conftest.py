@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import closing
@@ -13,7 +15,7 @@ import pytest
 
 from tickover.ground import migrate
 from tickover.ground.database import dispose_engines, engine
-from tickover.ground.servers import Endpoints, use
+from tickover.ground.servers import Endpoints, release, use
 from tickover.ground.settings import Settings, reset_settings
 
 TEMPLATE = "template_tickover"
@@ -31,10 +33,11 @@ def clean_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoints]:
+def servers() -> Iterator[Endpoints]:
     """One embedded PostgreSQL and Redis for the session, with a migrated template database."""
     # The settings are made here, not read: nothing of the surroundings must reach the tests.
-    data_dir: Path = tmp_path_factory.mktemp("servers")
+    # pytest closes its own temporary directories to other users, and root's PostgreSQL runs as one.
+    data_dir = Path(tempfile.mkdtemp(prefix="tickover-tests-"))
     data_dir.chmod(0o755)
     settings = Settings.model_construct(
         **{**{name: field.get_default(call_default_factory=True) for name, field in Settings.model_fields.items()},
@@ -46,6 +49,8 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoints]:
         migrate.upgrade(target)
         target.dispose()
         yield endpoints
+    release(settings)
+    shutil.rmtree(data_dir)
 
 
 @pytest.fixture

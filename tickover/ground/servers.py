@@ -205,16 +205,23 @@ def _ensure_supervised(files: ServerFiles) -> Endpoints:
     return found
 
 
+# Supervisors that this process started: they outlive what started them, and are reaped when they end first.
+_started: list[subprocess.Popen[bytes]] = []
+
+
 def _start_supervisor(files: ServerFiles) -> subprocess.Popen[bytes]:
+    _started[:] = [process for process in _started if process.poll() is None]
     files.endpoints.unlink(missing_ok=True)
     files.failure.unlink(missing_ok=True)
     path = os.pathsep.join(filter(None, [str(_source_root()), os.environ.get("PYTHONPATH", "")]))
     with files.log.open("ab") as log:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", "tickover.ground.supervisor", str(files.root.parent)],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/",
             env={**os.environ, "PYTHONPATH": path},
         )  # fmt: skip
+    _started.append(process)
+    return process
 
 
 def _source_root() -> Path:

@@ -1,0 +1,1 @@
+"""The new system: a workflow's ticks on Celery, their truth in PostgreSQL."""

@@ -1,0 +1,99 @@
+"""The Celery application: `celery -A async_tick.celery_app worker` works as it stands.
+
+Its broker and database are those of the settings; where they are unset, the embedded servers of the data directory
+are joined.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+from typing import Any
+
+from celery import Celery
+from celery.signals import worker_init, worker_process_init
+from kombu import Queue
+
+from async_tick.tasks import register_steps
+from tickover.ground import servers
+from tickover.ground.settings import Settings, get_settings, reset_settings
+from tickover.loading import load_workload
+
+QUEUES = ("critical", "optional")
+
+
+def _join_servers() -> Settings:
+    """The settings, after joining embedded servers for what has no URL; they are left when this process ends."""
+    settings = get_settings()
+    if settings.database_url and settings.broker:
+        return settings
+    stack = contextlib.ExitStack()
+    endpoints = stack.enter_context(servers.use(settings))
+    joined_by = os.getpid()
+    atexit.register(lambda: stack.close() if os.getpid() == joined_by else None)
+    os.environ.update(endpoints.environment())
+    reset_settings()
+    return get_settings()
+
+
+def make_app(settings: Settings) -> Celery:
+    """The application for these settings, with one task per step of the workload."""
+    workflow = load_workload(settings.workload)
+    app = Celery("tickover", broker=settings.broker, set_as_current=True)
+    queues = list(dict.fromkeys([*QUEUES, *(step.queue for step in workflow.steps)]))
+    app.conf.update(
+        # Hints are acknowledged when their step is over; one that is lost with its worker is sent again by the sweeper.
+        task_acks_late=True,
+        task_reject_on_worker_lost=False,
+        worker_prefetch_multiplier=1,
+        task_ignore_result=True,
+        result_backend=None,
+        accept_content=["json"],
+        task_serializer="json",
+        result_serializer="json",
+        event_serializer="json",
+        task_compression=None,
+        task_queues=[Queue(name) for name in queues],
+        task_default_queue="critical",
+        task_routes={f"{workflow.name}.{step.name}": {"queue": step.queue} for step in workflow.steps},
+        task_publish_retry=False,
+        task_send_sent_event=False,
+        worker_send_task_events=True,
+        worker_hijack_root_logger=False,
+        broker_connection_retry_on_startup=True,
+        broker_transport_options={"socket_timeout": None, "socket_connect_timeout": 5, "health_check_interval": 25},
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        enable_utc=True,
+        timezone="UTC",
+    )
+    register_steps(app, workflow)
+    return app
+
+
+app = celery_app = make_app(_join_servers())
+
+
+@worker_init.connect
+def _check_before_work(sender: Any = None, **_: Any) -> None:
+    """Refuse to work on a schema that is not this code's, or with limits for steps that there are not."""
+    from async_tick.steps import step_limits
+    from async_tick.sweeper import Sweeper
+    from tickover.ground import migrate
+    from tickover.ground.database import dispose_engines, engine
+
+    settings = get_settings()
+    migrate.require_current(engine())
+    dispose_engines()
+    step_limits(load_workload(settings.workload), settings)
+    Sweeper(app, settings).start()
+
+
+@worker_process_init.connect
+def _after_fork(**_: Any) -> None:
+    """A prefork child ends as a whole at a hard limit, and shares no connection with its parent."""
+    from async_tick.steps import PREFORK_CHILD
+    from tickover.doors import forget_clients
+
+    PREFORK_CHILD.set()
+    forget_clients()

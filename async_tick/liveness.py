@@ -1,0 +1,79 @@
+"""Liveness: a worker process shows that it lives by a session lock, and renews the leases of what it executes."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import threading
+import time
+from collections.abc import Callable
+
+from async_tick import sql
+from async_tick.connection import LOST, Connection
+from tickover.errors import InfrastructureError
+
+log = logging.getLogger(__name__)
+
+
+class Liveness:
+    """The owner number of this process, its lock, and the tokens it holds. One per process; a thread keeps it
+    alive."""
+
+    def __init__(self, lease_s: float, heartbeat_s: float) -> None:
+        self.owner = random.SystemRandom().randrange(1, 2**31)
+        self.pid = os.getpid()
+        self._lease_s, self._heartbeat_s = lease_s, heartbeat_s
+        self._connection = Connection("tickover liveness")
+        self._held: dict[str, tuple[float, Callable[[], None]]] = {}
+        self._lock = threading.Lock()
+        self._locked = threading.Event()
+
+    def start(self, timeout_s: float = 20.0) -> None:
+        """Take the lock and keep it. Raises InfrastructureError if that takes longer than `timeout_s`."""
+        threading.Thread(target=self._run, name="tickover-liveness", daemon=True).start()
+        if not self._locked.wait(timeout_s):
+            raise InfrastructureError("the worker could not take its session lock in PostgreSQL; check DATABASE_URL")
+
+    def hold(self, token: str, hard_limit_s: float, on_hard_limit: Callable[[], None]) -> None:
+        """Renew the lease of this token from now on; after `hard_limit_s` call `on_hard_limit` (from another
+        thread)."""
+        with self._lock:
+            self._held[token] = (time.monotonic() + hard_limit_s, on_hard_limit)
+
+    def drop(self, token: str) -> None:
+        """Stop renewing this token."""
+        with self._lock:
+            self._held.pop(token, None)
+
+    def _run(self) -> None:
+        session = None
+        renewed = 0.0
+        while True:
+            try:
+                if session is None or session.closed:
+                    session = self._connection.get()
+                    self._connection.rows(sql.LOCK_OWNER, (self.owner,))
+                    self._locked.set()
+                if time.monotonic() - renewed >= self._heartbeat_s:
+                    renewed = time.monotonic()
+                    self._renew()
+            except (*LOST, InfrastructureError) as error:
+                session = None
+                log.warning("liveness.lost", extra={"reason": str(error)})
+            self._check_hard_limits()
+            time.sleep(0.2)  # the pace of the heartbeat thread
+
+    def _renew(self) -> None:
+        with self._lock:
+            tokens = list(self._held)
+        # Without tokens the statement still shows whether the connection, and with it the lock, is alive.
+        self._connection.rows(sql.RENEW, (tokens, self._lease_s))
+
+    def _check_hard_limits(self) -> None:
+        now = time.monotonic()
+        with self._lock:
+            over = [token for token, (deadline, _) in self._held.items() if now > deadline]
+            expired = [self._held.pop(token)[1] for token in over]
+        for act in expired:
+            act()

@@ -1,0 +1,27 @@
+"""The statements by which the engine calls its functions in PostgreSQL, one round trip each."""
+
+START = (
+    "SELECT created, known_hash, ready FROM "
+    "tickover_start(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s::json)"
+)
+CLAIM = "SELECT * FROM tickover_claim(%s, %s, %s::uuid, %s, %s, %s)"
+COMPLETE = "SELECT * FROM tickover_complete(%s, %s, %s::uuid, %s, %s, %s, %s::json, %s, %s, %s::json, %s::uuid)"
+RETRY = "SELECT tickover_retry(%s, %s, %s::uuid, %s, %s, %s)"
+RENEW = "SELECT tickover_renew(%s::uuid[], %s)"
+SWEEP = "SELECT * FROM tickover_sweep(%s::integer[], %s, %s)"
+
+# What became of a step of which this process no longer knows whether its commit arrived.
+READ_STEP = "SELECT status, token::text FROM step_runs WHERE workflow_id = %s AND step = %s"
+
+# The class of the advisory locks that say "this worker process lives"; the second key is the owner's number.
+OWNER_CLASS = 731_652_902
+LOCK_OWNER = f"SELECT pg_try_advisory_lock({OWNER_CLASS}, %s)"
+# Owners of running steps whose lock is missing; nothing is reported until PostgreSQL has been up for 3 s, so that
+# living workers have time to connect again after its restart.
+MISSING_OWNERS = f"""
+SELECT DISTINCT s.owner FROM step_runs s
+WHERE s.status = 'running' AND s.owner IS NOT NULL AND clock_timestamp() - pg_postmaster_start_time() > interval '3 s'
+AND NOT EXISTS (SELECT 1 FROM pg_locks l WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2
+                AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+                AND l.classid = {OWNER_CLASS}::oid AND l.objid::bigint = s.owner)
+"""

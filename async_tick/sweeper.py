@@ -1,0 +1,65 @@
+"""The sweeper: each worker takes steps from the dead and sends hints again. There is no leader."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+from celery import Celery
+
+from async_tick import sql
+from async_tick.connection import LOST, Connection
+from tickover.errors import InfrastructureError
+from tickover.ground.settings import Settings
+
+log = logging.getLogger(__name__)
+
+# Hints sent in one sweep at most.
+BATCH = 100
+# How often a step may be taken from a dead worker before it counts as what kills them.
+MAX_RECOVERIES = 5
+
+
+class Sweeper:
+    """A thread that sweeps; one per worker's main process."""
+
+    def __init__(self, app: Celery, settings: Settings) -> None:
+        self._app, self._pause_s = app, settings.sweep_s
+        self._connection = Connection("tickover sweeper")
+        # Owner -> when its lock was first seen missing. Dead is who is missing in two sweeps, so that a worker
+        # whose connection was cut has time to take its lock anew.
+        self._missing: dict[int, float] = {}
+
+    def start(self) -> None:
+        """Sweep from now on, until the process ends."""
+        threading.Thread(target=self._run, name="tickover-sweeper", daemon=True).start()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                self.sweep()
+            except (*LOST, InfrastructureError) as error:
+                log.warning("sweep.failed", extra={"reason": str(error)})
+            time.sleep(self._pause_s)  # the pace of the sweeps
+
+    def sweep(self) -> int:
+        """One sweep; returns how many hints were sent."""
+        now = time.monotonic()
+        missing = {row[0] for row in self._connection.rows(sql.MISSING_OWNERS)}
+        self._missing = {owner: self._missing.get(owner, now) for owner in missing}
+        dead = [owner for owner, since in self._missing.items() if now - since >= 0.9 * self._pause_s]
+        sent = 0
+        for execution_id, workflow, step, queue, recovered in self._connection.rows(
+            sql.SWEEP, (dead, BATCH, MAX_RECOVERIES)
+        ):
+            if recovered:
+                log.info("step.recovered", extra={"execution": execution_id, "step": step})
+            try:
+                self._app.send_task(
+                    f"{workflow}.{step}", args=[execution_id], queue=queue, ignore_result=True, retry=False
+                )
+                sent += 1
+            except Exception as error:  # noqa: BLE001 - kombu's transports raise whatever their client raises
+                log.warning("hint.unsent", extra={"execution": execution_id, "step": step, "reason": str(error)})
+        return sent
