@@ -8,8 +8,8 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
-from tests.integration.boundary_support import SAMPLES, Probe
 
+from tests.integration.boundary_support import SAMPLES, Probe
 from tickover.boundary import Mode
 from tickover.boundary.child import LegacyProcess
 from tickover.draws import DerivedDraws, RecordedDraws

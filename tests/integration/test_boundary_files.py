@@ -6,8 +6,8 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from tests.integration.boundary_support import SAMPLES, Probe, effects, wait_for
 
+from tests.integration.boundary_support import SAMPLES, Probe, effects, wait_for
 from tickover.boundary.child import LegacyProcess
 
 

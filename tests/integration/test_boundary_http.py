@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from tests.integration.boundary_support import SAMPLES, Probe, Service, effects
 
+from tests.integration.boundary_support import SAMPLES, Probe, Service, effects
 from tickover.boundary import LegacyObservation, Mode, Outcome
 from tickover.boundary.child import LegacyProcess
 from tickover.tape import TapeEntry

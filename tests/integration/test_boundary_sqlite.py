@@ -10,7 +10,11 @@ import pytest
 from tests.integration.boundary_support import SAMPLES, Probe, effects
 from tickover.boundary.child import LegacyProcess
 
-TABLE = "import sqlite3; c = sqlite3.connect('a.db'); c.execute('CREATE TABLE IF NOT EXISTS t (id INTEGER PRIMARY KEY, x, y UNIQUE)')\n"
+TABLE = """
+import sqlite3
+c = sqlite3.connect('a.db')
+c.execute('CREATE TABLE IF NOT EXISTS t (id INTEGER PRIMARY KEY, x, y UNIQUE)')
+"""
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +38,7 @@ def test_an_insert_is_an_effect_without_its_rowid(probe: Probe) -> None:
 
 
 def test_what_is_rolled_back_is_no_effect(probe: Probe) -> None:
-    """Neither an explicit rollback, nor a context manager that failed, nor closing without commit leaves an effect."""
+    """Neither an explicit rollback, nor a context manager that failed, nor closing uncommitted leaves an effect."""
     seen = probe(
         TABLE
         + """
