@@ -110,7 +110,8 @@ class Workflow:
     name, version: the version is part of what evidence is about. steps: in the order in which effects of parallel
     steps apply (each must stand after what it needs only in the graph; the graph order is computed). ports: outside
     dependencies. initial_state: state document of tick 0, or a function that makes it. reduce: (state, effect) ->
-    the new state; it may change and return its argument. source: (tick, state) -> the tick's input, JSON. stratum:
+    the new state; it may change and return its argument. state_kinds: kinds of effects that change nothing but the
+    state document; they are compared through the state. source: (tick, state) -> the tick's input, JSON. stratum:
     (tick, state) -> kind of tick. normalise: value of one's own type -> something with a JSON form. deliver: what
     happens to an adopted effect outside, called at least once with (effect, idempotency key, home); None if nothing
     does.
@@ -129,6 +130,7 @@ class Workflow:
     ports: Sequence[Port] = ()
     initial_state: Json | Callable[[], Json] = field(default_factory=dict)
     reduce: Callable[[Json, Effect], Json] = lambda state, effect: state
+    state_kinds: Sequence[str] = ()
     source: Callable[[int, Json], Json] | None = None
     stratum: Callable[[int, Json], str] | None = None
     normalise: Normaliser | None = None

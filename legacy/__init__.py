@@ -1,0 +1,1 @@
+"""The being's old system."""
