@@ -69,7 +69,7 @@ def stop() -> int:
     """Stop keeping them; they end with their last user."""
     users = embedded.release(get_settings())
     if users:
-        click.echo(f"still in use by process {', '.join(user.partition('-')[0] for user in users)}", err=True)
+        click.echo(f"still in use by process {', '.join(map(str, users))}", err=True)
         return int(ExitCode.INFRASTRUCTURE)
     click.echo("stopped", err=True)
     return int(ExitCode.OK)

@@ -42,15 +42,15 @@ def resolve_url() -> str:
     settings = get_settings()
     if settings.database_url:
         return settings.database_url
-    from tickover.ground.servers import running
+    from tickover.ground.servers import running_database_url
 
-    endpoints = running(settings)
-    if endpoints is None:
+    url = running_database_url(settings)
+    if url is None:
         raise ConfigurationError(
             f"no database: DATABASE_URL is not set and no embedded server runs for {settings.data_dir}; "
             "run `tickover servers start`, or set DATABASE_URL"
         )
-    return endpoints.database_url
+    return url
 
 
 def unreachable(url: str, error: Exception) -> DatabaseUnreachable:

@@ -1,4 +1,4 @@
-"""Embedded servers: who uses them, and where they are.
+"""Embedded servers: using them, and where they are.
 
 A supervisor process per data directory runs PostgreSQL and Redis. Each process that uses them holds a file lock;
 when no lock is left, the supervisor stops the servers and ends. Locks end with their process, so kill -9 of anyone
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
+import logging
 import os
 import secrets
 import signal
@@ -17,23 +17,28 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from tickover.errors import ConfigurationError, InfrastructureError
+from tickover.ground.server_files import Published, ServerFiles
 from tickover.ground.settings import Settings
 
-START_TIMEOUT_S = 60.0
+logger = logging.getLogger(__name__)
+
+START_TIMEOUT_S = 90.0
+_POLL_S = 0.02
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Endpoints:
-    """Where the servers are; immutable. embedded: Tickover runs at least one of them."""
+    """Where the servers are; immutable. embedded: Tickover runs at least one of them. started: it did not before."""
 
     database_url: str
     broker_url: str
     redis_url: str | None
     embedded: bool
+    started: bool = False
 
     def environment(self) -> dict[str, str]:
         """The endpoints as environment variables for a child process."""
@@ -41,77 +46,6 @@ class Endpoints:
         if self.redis_url:
             environment["REDIS_URL"] = self.redis_url
         return environment
-
-
-class ServerFiles:
-    """The files by which the processes of a data directory agree."""
-
-    def __init__(self, data_dir: Path) -> None:
-        self.root = data_dir.expanduser().absolute() / "servers"
-        self.users = self.root / "users"
-        self.gate = self.root / "gate.lock"
-        self.supervisor_lock = self.root / "supervisor.lock"
-        self.endpoints = self.root / "endpoints.json"
-        self.failure = self.root / "failure.txt"
-        self.log = self.root / "supervisor.log"
-        self.kept = self.users / "kept"
-
-    def make(self) -> None:
-        """Make the directories. Raises ConfigurationError if that cannot be."""
-        try:
-            self.users.mkdir(parents=True, exist_ok=True)
-            probe = self.root / f".probe-{os.getpid()}"
-            probe.touch()
-            probe.unlink()
-        except OSError as error:
-            raise ConfigurationError(
-                f"the data directory {self.root.parent} cannot be written ({error.strerror}); "
-                "set TICKOVER_DATA_DIR to a directory that can"
-            ) from error
-
-    def supervised(self) -> bool:
-        """Whether a supervisor is alive."""
-        return self.supervisor_lock.exists() and not _try_lock_file(self.supervisor_lock)
-
-    def read_endpoints(self) -> Endpoints | None:
-        """What the supervisor has published, or None while it is not ready."""
-        try:
-            return Endpoints(**json.loads(self.endpoints.read_text()))
-        except (FileNotFoundError, ValueError):
-            return None
-
-    def publish(self, endpoints: Endpoints) -> None:
-        """Say where the servers are, all at once."""
-        draft = self.endpoints.with_suffix(".new")
-        draft.write_text(json.dumps(asdict(endpoints)))
-        draft.replace(self.endpoints)
-
-    def live_users(self) -> list[str]:
-        """Names of the users that are alive; files of dead ones are removed. Call it behind the gate."""
-        alive = []
-        for path in sorted(self.users.iterdir()):
-            if path == self.kept or not _try_lock_file(path):
-                alive.append(path.name)
-            else:
-                path.unlink(missing_ok=True)
-        return alive
-
-
-def _try_lock_file(path: Path) -> bool:
-    """Whether nobody holds the file's lock; it is not kept."""
-    with path.open("a") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
-
-
-@contextlib.contextmanager
-def _gate(files: ServerFiles) -> Iterator[None]:
-    with files.gate.open("a") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
 
 
 @contextlib.contextmanager
@@ -122,107 +56,155 @@ def use(settings: Settings) -> Iterator[Endpoints]:
     Raises ConfigurationError for a data directory that cannot be used, InfrastructureError if a server does not
     start.
     """
-    if settings.database_url and settings.broker:
-        yield Endpoints(
-            database_url=settings.database_url,
-            broker_url=settings.broker,
-            redis_url=settings.redis_url,
-            embedded=False,
-        )
+    wants = _wants(settings)
+    if not wants:
+        yield _endpoints(settings, Published())
         return
     files = ServerFiles(settings.data_dir)
     files.make()
-    user = files.users / f"{os.getpid()}-{secrets.token_hex(4)}"
-    with user.open("a") as handle:
-        try:
-            with _gate(files):
-                fcntl.flock(handle, fcntl.LOCK_EX)
-                found = _ensure_supervised(files)
-            yield _merged(settings, found)
-        finally:
-            user.unlink(missing_ok=True)
-
-
-def _merged(settings: Settings, found: Endpoints) -> Endpoints:
-    return Endpoints(
-        database_url=settings.database_url or found.database_url,
-        broker_url=settings.broker or found.broker_url,
-        redis_url=settings.redis_url or found.redis_url,
-        embedded=True,
-    )
+    with _user(files, wants) as user:
+        started = not files.supervised()
+        found = _wait_for(files, user, wants)
+        for note in found.notes if started else ():
+            logger.warning(note)
+        yield _endpoints(settings, found, started=started)
 
 
 def running(settings: Settings) -> Endpoints | None:
-    """The endpoints of the data directory's servers if they run, without starting or holding them."""
+    """The endpoints if all embedded servers run that the settings want, without starting or holding them; else
+    None."""
+    files = ServerFiles(settings.data_dir)
+    wants = _wants(settings)
+    found = files.read() if wants and files.supervised() else Published()
+    return _endpoints(settings, found) if wants <= found.urls.keys() else None
+
+
+def running_database_url(settings: Settings) -> str | None:
+    """The URL of the data directory's embedded PostgreSQL if it runs, without starting or holding it; else None."""
+    files = ServerFiles(settings.data_dir)
+    return files.read().urls.get("postgres") if files.supervised() else None
+
+
+def processes(settings: Settings) -> dict[str, int]:
+    """Process ids of the embedded servers that run, by name (`postgres`, `redis`), and of their `supervisor`."""
     files = ServerFiles(settings.data_dir)
     if not files.supervised():
-        return None
-    found = files.read_endpoints()
-    return None if found is None else _merged(settings, found)
+        return {}
+    found = files.read()
+    return {"supervisor": found.pid} | {name: found.processes[name][0] for name in found.urls}
 
 
-def keep(settings: Settings) -> Endpoints:
-    """Start the servers and have them stay until `release`."""
-    with use(settings) as endpoints:
-        if endpoints.embedded:
-            ServerFiles(settings.data_dir).kept.touch()
-        return endpoints
-
-
-def release(settings: Settings, timeout_s: float = 20.0) -> list[str]:
-    """Stop keeping the servers; returns the users that still hold them (none: they have stopped)."""
+def users(settings: Settings) -> list[int]:
+    """Process ids of the live users of the embedded servers."""
     files = ServerFiles(settings.data_dir)
     if not files.users.exists():
         return []
-    with _gate(files):
+    with files.gate():
+        return [int(name.partition("-")[0]) for name in files.live_users() if name != files.kept.name]
+
+
+def keep(settings: Settings) -> Endpoints:
+    """Start the servers and have them stay until `release`. Raises what `use` raises."""
+    with use(settings) as endpoints:
+        if endpoints.embedded:
+            files = ServerFiles(settings.data_dir)
+            with files.gate():
+                files.kept.write_text(" ".join(_wants(settings)))
+        return endpoints
+
+
+def release(settings: Settings, *, force: bool = False, timeout_s: float = 30.0) -> list[int]:
+    """Stop keeping the servers; returns the process ids of the users that still hold them (none: they have stopped).
+
+    force: stop them whoever uses them.
+    """
+    files = ServerFiles(settings.data_dir)
+    if not files.users.exists():
+        return []
+    with files.gate():
         files.kept.unlink(missing_ok=True)
-        users = files.live_users()
-    deadline = time.monotonic() + timeout_s
-    while not users and files.supervised() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return users
+    remaining = users(settings)
+    pid = files.read().pid
+    if force and pid and files.supervised():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+    if not remaining or force:
+        deadline = time.monotonic() + timeout_s
+        while files.supervised():
+            if time.monotonic() > deadline:
+                raise InfrastructureError(f"the embedded servers did not stop in {timeout_s:g} s; see {files.log}")
+            time.sleep(_POLL_S)
+        return []
+    return remaining
 
 
-def _ensure_supervised(files: ServerFiles) -> Endpoints:
-    """The endpoints of a live supervisor, started if there is none. Call it behind the gate, with a user's lock
-    held."""
-    started: subprocess.Popen[bytes] | None = None
+def _wants(settings: Settings) -> set[str]:
+    wants = set() if settings.database_url else {"postgres"}
+    return wants if settings.broker else wants | {"redis"}
+
+
+def _endpoints(settings: Settings, found: Published, *, started: bool = False) -> Endpoints:
+    redis_url = found.urls.get("redis")
+    broker = settings.broker or (redis_url or "").replace("unix://", "redis+socket://", 1)
+    return Endpoints(
+        database_url=settings.database_url or found.urls["postgres"],
+        broker_url=broker,
+        redis_url=settings.redis_url or redis_url,
+        embedded=bool(_wants(settings)),
+        started=started,
+    )
+
+
+@contextlib.contextmanager
+def _user(files: ServerFiles, wants: set[str]) -> Iterator[str]:
+    """Be a user, by a locked file; its name."""
+    path = files.users / f"{os.getpid()}-{secrets.token_hex(4)}"
+    # Behind the gate, or the supervisor might take the file for a dead user's before it is locked.
+    with files.gate():
+        handle = path.open("w")
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        handle.write(" ".join(wants))
+        handle.flush()
+    try:
+        yield path.name
+    finally:
+        path.unlink(missing_ok=True)
+        handle.close()
+
+
+def _wait_for(files: ServerFiles, user: str, wants: set[str]) -> Published:
+    """What is published once all that the user wants runs; a supervisor is started whenever there is none."""
     deadline = time.monotonic() + START_TIMEOUT_S
-    while (found := files.read_endpoints()) is None or not files.supervised():
-        if started is None and not files.supervised():
-            started = _start_supervisor(files)
-        elif started is not None and started.poll() is not None:
-            reason = files.failure.read_text() if files.failure.exists() else f"see {files.log}"
-            raise InfrastructureError(f"the embedded servers of {files.root.parent} did not start: {reason}")
+    while True:
+        if not files.supervised():
+            _start_supervisor(files)
+        found = files.read()
+        if user in found.errors:
+            kind, message = found.errors[user]
+            raise (ConfigurationError if kind == "configuration" else InfrastructureError)(message)
+        if wants <= found.urls.keys():
+            return found
         if time.monotonic() > deadline:
-            if started is not None:
-                started.send_signal(signal.SIGTERM)
             raise InfrastructureError(
-                f"the embedded servers of {files.root.parent} were not ready in {START_TIMEOUT_S:g} s; "
-                f"see {files.log}"
+                f"the servers of {files.root.parent} were not ready in {START_TIMEOUT_S:g} s; see {files.log}"
             )
-        time.sleep(0.02)
-    return found
+        time.sleep(_POLL_S)
 
 
-# Supervisors that this process started: they outlive what started them, and are reaped when they end first.
-_started: list[subprocess.Popen[bytes]] = []
-
-
-def _start_supervisor(files: ServerFiles) -> subprocess.Popen[bytes]:
-    _started[:] = [process for process in _started if process.poll() is None]
-    files.endpoints.unlink(missing_ok=True)
-    files.failure.unlink(missing_ok=True)
-    path = os.pathsep.join(filter(None, [str(_source_root()), os.environ.get("PYTHONPATH", "")]))
-    with files.log.open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tickover.ground.supervisor", str(files.root.parent)],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/",
-            env={**os.environ, "PYTHONPATH": path},
-        )  # fmt: skip
-    _started.append(process)
-    return process
-
-
-def _source_root() -> Path:
-    return Path(__file__).resolve().parents[2]
+def _start_supervisor(files: ServerFiles) -> None:
+    with files.gate():
+        if files.supervised():
+            return
+        # URLs of a supervisor that was killed must not be taken for those of the next one.
+        left = files.read()
+        files.publish(Published(processes=left.processes, sockets=left.sockets))
+        path = os.pathsep.join(filter(None, [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH")]))
+        with files.log.open("ab") as log:
+            done = subprocess.run(
+                [sys.executable, "-P", "-m", "tickover.ground.supervisor", str(files.root.parent)],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/", check=False,
+                env={**os.environ, "PYTHONPATH": path},
+            )  # fmt: skip
+    if done.returncode != 0:
+        end = " ".join(files.log.read_text(errors="replace").strip().splitlines()[-1:])
+        raise InfrastructureError(f"the embedded servers' supervisor did not start: {end}; see {files.log}")

