@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from tickover.canonical import Json
@@ -43,7 +43,7 @@ class TapeEntry:
 
     def to_json(self) -> dict[str, Any]:
         """The entry as a JSON document."""
-        return asdict(self)
+        return {name: getattr(self, name) for name in self.__slots__}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> TapeEntry:
