@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,18 @@ def legacy_env(home: Path, time_scale: float, model_url: str | None) -> Mapping[
     }
 
 
+@contextmanager
+def services(time_scale: float, seed: int) -> Iterator[Mapping[str, str]]:
+    """The scripted model, for as long as the context lasts."""
+    from digital_being.model_server import ModelServer, ModelSettings
+
+    server = ModelServer(ModelSettings(seed=seed, time_scale=time_scale)).start()
+    try:
+        yield {"TICKOVER_MODEL_URL": server.url}
+    finally:
+        server.stop()
+
+
 def stratum(tick: int, _: Any) -> str:
     """The kind of a tick: which of its occasional steps apply."""
     occasional = [name for name, every in (("curiosity", 2), ("beliefs", 3), ("meta", 5)) if tick % every == 0]
@@ -39,6 +52,7 @@ heavy_tick = Workflow(
     stratum=stratum,
     deliver=state.deliver,
     legacy="legacy.heavy_tick:run_tick",
+    services=services,
     legacy_env=legacy_env,
     legacy_steps={
         name: f"legacy.heavy_tick:HeavyTick._{name}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
@@ -116,6 +117,9 @@ class Workflow:
     happens to an adopted effect outside, called at least once with (effect, idempotency key, home); None if nothing
     does.
 
+    services: (time scale, seed) -> context manager of environment variables, for what the workload calls and a
+    development machine lacks (a scripted model); used where TICKOVER_MODEL_URL is unset.
+
     legacy: the old system's callable for one tick, `f(tick)`, or its `module:name`, which is then loaded only where
     legacy runs. legacy_env: (home, time scale, model URL or None) -> environment of the legacy process.
     legacy_steps: step -> `module:Class.method` or `module:function` of legacy that is this step. legacy_result:
@@ -135,6 +139,7 @@ class Workflow:
     stratum: Callable[[int, Json], str] | None = None
     normalise: Normaliser | None = None
     deliver: Callable[[Effect, str, Path], None] | None = None
+    services: Callable[[float, int], AbstractContextManager[Mapping[str, str]]] | None = None
     legacy: Callable[[int], Any] | str | None = None
     legacy_env: Callable[[Path, float, str | None], Mapping[str, str]] | None = None
     legacy_steps: Mapping[str, str] = field(default_factory=dict)

@@ -1,0 +1,1 @@
+"""Reports: from stored comparisons to what people read."""

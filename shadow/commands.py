@@ -1,0 +1,197 @@
+"""Commands `shadow`, `runs`, `diff` and `findings`."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from typing import Any
+
+import click
+
+from tickover.errors import ConfigurationError
+from tickover.ground.settings import get_settings
+
+
+@click.command("shadow")
+@click.option("--ticks", type=click.IntRange(1), show_envvar=True, help="How many ticks.")
+@click.option("--for", "for_", metavar="DURATION", show_envvar=True, help="How long, as 24h or 90m, at scale 1.")
+@click.option(
+    "--every", default=None, metavar="DURATION", show_envvar=True, help="Interval at scale 1.  [default: 60s]"
+)
+@click.option(
+    "--time-scale", type=float, default=None, show_envvar=True, help="1 is real time, 0.01 a hundred times faster."
+)
+@click.option(
+    "--seed", type=int, default=7, show_default=True, show_envvar=True, help="Of scripted services and order."
+)
+@click.option("--workload", default=None, metavar="MODULE:NAME", show_envvar=True, help="The job to run.")
+@click.option(
+    "--mode", type=click.Choice(["record", "paired"]), default="record", show_default=True, show_envvar=True
+)
+@click.option(
+    "--candidate", type=click.Choice(["async", "legacy"]), default="async", show_default=True, show_envvar=True
+)
+@click.option(
+    "--on-miss",
+    type=click.Choice(["live", "fail"]),
+    default="live",
+    show_default=True,
+    show_envvar=True,
+    help="What a candidate's call does that is on no tape.",
+)
+@click.option(
+    "--home",
+    type=click.Path(file_okay=False),
+    default=None,
+    show_envvar=True,
+    help="The old system's own home; without it a fresh one is made.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(0),
+    default=8,
+    show_default=True,
+    show_envvar=True,
+    help="Threads of the worker that is started where none is there; 0 starts none.",
+)
+@click.option("--resume", metavar="RUN", default=None, help="Go on with a run that was interrupted.")
+@click.option("--json", "as_json", is_flag=True, help="The result as JSON.")
+def shadow(
+    ticks: int | None, for_: str | None, every: str | None, time_scale: float | None, seed: int, workload: str | None,
+    mode: str, candidate: str, on_miss: str, home: str | None, workers: int, resume: str | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Run both systems side by side on the same ticks, and compare them."""
+    from shadow.plan import Mode, RunPlan, duration_s, new_run_name
+    from shadow.progress import Progress
+    from shadow.session import open_store, run_plan
+    from tickover.execution import System
+
+    settings = get_settings()
+    if resume is not None:
+        if ticks is not None or for_ is not None or workload is not None:
+            raise ConfigurationError(
+                "--resume goes on with the run's own plan: leave out --ticks, --for and --workload"
+            )
+        with open_store() as store:
+            plan = store.run(resume).plan
+            done = len(store.ticks(resume)) - len(store.uncompared(resume))
+    else:
+        if (ticks is None) == (for_ is None):
+            raise ConfigurationError("say how long: either --ticks N or --for 24h")
+        every_s = duration_s(every) if every is not None else 60.0
+        if ticks is None:
+            assert for_ is not None
+            if every_s == 0:
+                raise ConfigurationError("--for needs an interval above 0 s; use --ticks with --every 0s")
+            ticks = max(1, round(duration_s(for_) / every_s))
+        plan = RunPlan(
+            run=new_run_name(dt.datetime.now(dt.UTC)), workload=workload or settings.workload, ticks=ticks,
+            every_s=every_s, time_scale=time_scale or settings.time_scale, seed=seed, mode=Mode(mode),
+            candidate=System(candidate), on_miss=on_miss, home=home,
+        )  # fmt: skip
+        done = 0
+    click.echo(f"run {plan.run}: {plan.ticks} ticks every {plan.interval_s:g} s", err=True)
+    progress = Progress(plan.ticks, done)
+    try:
+        run_plan(
+            plan, resume=resume is not None, workers=workers, tell=progress.tell,
+            say=lambda text: click.echo(text, err=True),
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        click.echo(f"\nstopped; `tickover shadow --resume {plan.run}` goes on", err=True)
+        raise click.exceptions.Abort from None
+    with open_store() as store:
+        counts = {kind.value: count for kind, count in store.counts(plan.run).items() if count}
+    if as_json:
+        click.echo(json.dumps({"run": plan.run, "ticks": plan.ticks, "counts": counts}))
+    else:
+        click.echo(f"run {plan.run}: " + ", ".join(f"{count} {kind}" for kind, count in counts.items()))
+        click.echo(f"`tickover report {plan.run}` shows what it found", err=True)
+
+
+@click.command("runs")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def runs(as_json: bool) -> None:
+    """List the latest runs."""
+    from shadow.session import open_store
+
+    with open_store() as store:
+        found = [
+            {"run": run.run, "status": run.status, "workload": run.plan.workload, "ticks": run.plan.ticks,
+             "scale": run.plan.time_scale, "started": run.started_at.isoformat(timespec="seconds"),
+             "counts": {kind.value: count for kind, count in store.counts(run.run).items() if count}}
+            for run in store.runs()
+        ]  # fmt: skip
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    if not found:
+        click.echo("no run yet; `tickover shadow --ticks 10` makes one", err=True)
+    for row in found:
+        counts: dict[str, int] = row["counts"]  # type: ignore[assignment]
+        shown = ", ".join(f"{count} {kind}" for kind, count in counts.items()) or "nothing compared"
+        click.echo(f"{row['run']}  {row['status']:<11}  {row['workload']}  {row['ticks']} ticks  {shown}")
+
+
+@click.command("findings")
+@click.argument("run", required=False)
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def findings(run: str | None, as_json: bool) -> None:
+    """List what differs in a run (without a name: the latest), equal causes as one finding."""
+    from shadow.session import open_store
+    from shadow.signature import findings as gather
+
+    with open_store() as store:
+        found = gather(store.sightings(store.run(run).run))
+    if as_json:
+        click.echo(json.dumps([finding.to_json() for finding in found]))
+        return
+    if not found:
+        click.echo("nothing differs", err=True)
+    for finding in found:
+        click.echo(finding.name)
+
+
+@click.command("diff")
+@click.argument("run")
+@click.argument("tick", type=int)
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def diff(run: str, tick: int, as_json: bool) -> None:
+    """Show both systems' outputs, effects and timeline of one tick."""
+    from shadow.session import open_store
+
+    with open_store() as store:
+        name = store.run(run).run
+        comparison = store.comparison(name, tick)
+        if comparison is None:
+            raise ConfigurationError(
+                f"run {name} has no comparison of tick {tick}; `tickover report {name}` counts them"
+            )
+        seen = {purpose.value: found.to_json() for purpose, found in store.observations(name, tick).items()}
+    if as_json:
+        click.echo(json.dumps({"comparison": comparison, "observations": seen}, ensure_ascii=False))
+        return
+    click.echo(f"tick {tick} of {name}: {comparison['kind']} – {comparison['reason']}")
+    for difference in comparison["differences"]:
+        click.echo(f"  {difference}")
+    for purpose, found in seen.items():
+        _show_side(purpose, found)
+
+
+def _show_side(purpose: str, found: dict[str, Any]) -> None:
+    click.echo(f"\n{purpose} ({found['system']}): {found['outcome']} in {found['duration_ms']:.0f} ms")
+    width = max((len(step) for step in found["steps"]), default=0)
+    longest = max(found["duration_ms"], 1.0)
+    for step, seen in found["steps"].items():
+        begun, lasted = seen["started_ms"], seen["duration_ms"]
+        bar = ""
+        if begun is not None and lasted is not None:
+            bar = " " * round(40 * begun / longest) + "#" * max(1, round(40 * lasted / longest)) + f" {lasted:.0f} ms"
+        click.echo(f"  {step:<{width}}  {seen['status']:<14} {bar}")
+    for effect in found["effects"]:
+        late = " (late)" if effect["late"] else ""
+        text = json.dumps(effect["payload"], ensure_ascii=False)
+        click.echo(f"  effect {effect['step']}: {effect['kind']}{late} {text[:90]}")
+
+
+COMMANDS: list[click.Command] = [shadow, runs, diff, findings]
