@@ -9,7 +9,7 @@ from tickover.ground.database import Base
 
 # A finished migration has no shadow package any more; its tables are then no part of the schema.
 for package in ("async_tick", "shadow"):
-    if importlib.util.find_spec(package) is not None:
+    if importlib.util.find_spec(package) is not None and importlib.util.find_spec(f"{package}.models") is not None:
         importlib.import_module(f"{package}.models")
 
 connection = context.config.attributes["connection"]

@@ -3,79 +3,123 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from tickover.errors import ExitCode
-from tickover.ground import servers as embedded
 from tickover.ground.secrets import redact_url
-from tickover.ground.settings import get_settings
+
+if TYPE_CHECKING:
+    from tickover.ground.servers import Endpoints
+
+# Heavy modules are imported inside the commands: the command line must be there at once.
 
 
 @contextlib.contextmanager
-def ready_database() -> Iterator[embedded.Endpoints]:
-    """The servers for a command's duration, with the schema as this code needs it.
+def ready_database(*, broker: bool = True) -> Iterator[Endpoints]:
+    """The servers for a command's duration, with the schema as this code needs it, and their URLs in the environment
+    and the settings.
 
     Embedded databases are brought up to date; one that the user names is not touched, and refused if it is not
-    current.
+    current. broker: False for a command that needs no broker. Raises PendingMigrations, SchemaTooNew, DatabaseTooOld,
+    DatabaseUnreachable, and what `servers.use` raises.
     """
-    import os
-
-    from tickover.ground import migrate
-    from tickover.ground.database import engine
-    from tickover.ground.settings import reset_settings
+    from tickover.ground import migrate, servers
+    from tickover.ground.database import dispose_engines, engine
+    from tickover.ground.settings import get_settings, reset_settings
 
     settings = get_settings()
-    with embedded.use(settings) as endpoints:
+    with servers.use(settings, broker=broker) as endpoints:
+        _say_started(endpoints, settings.data_dir)
+        before = {name: os.environ.get(name) for name in endpoints.environment()}
         os.environ.update(endpoints.environment())
         reset_settings()
-        target = engine(endpoints.database_url)
-        if settings.embedded_database:
-            migrate.upgrade(target)
-        else:
-            migrate.require_current(target)
-        yield endpoints
+        try:
+            target = engine(endpoints.database_url)
+            if settings.embedded_database:
+                migrate.upgrade(target)
+            else:
+                migrate.require_current(target)
+            yield endpoints
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
+            reset_settings()
+            dispose_engines()
 
 
-@click.group()
-def servers() -> None:
+def _say_started(endpoints: Endpoints, data_dir: Path) -> None:
+    if endpoints.started:
+        names = {"postgres": "PostgreSQL", "redis": "Redis"}
+        started = " and ".join(names[name] for name in endpoints.started)
+        click.echo(f"started embedded {started}, data in {data_dir}", err=True)
+
+
+@click.group("servers")
+def servers_group() -> None:
     """The embedded PostgreSQL and Redis of the data directory."""
 
 
-@servers.command("start")
+@servers_group.command()
 def start() -> None:
-    """Start them and have them stay until `servers stop`."""
-    endpoints = embedded.keep(get_settings())
+    """Start them and have them stay until `servers stop`; prints their URLs."""
+    from tickover.ground import servers
+    from tickover.ground.settings import get_settings
+
+    endpoints = servers.keep(get_settings())
     if not endpoints.embedded:
-        click.echo("nothing to start: DATABASE_URL and the broker are set", err=True)
+        click.echo("nothing to start: DATABASE_URL and CELERY_BROKER_URL name servers of your own", err=True)
+    _say_started(endpoints, get_settings().data_dir)
     _show(endpoints)
 
 
-@servers.command("status")
+@servers_group.command()
 def status() -> int:
-    """Say whether they run and where; exit code 3 if they do not."""
+    """Say whether they run, where, and who uses them; exit code 3 if they do not run."""
+    from tickover.ground import servers
+    from tickover.ground.settings import get_settings
+
     settings = get_settings()
-    endpoints = embedded.running(settings)
+    endpoints = servers.running(settings)
     if endpoints is None:
-        click.echo(f"no embedded servers run for {settings.data_dir}; `tickover servers start` starts them", err=True)
+        click.echo(f"no embedded servers run in {settings.data_dir}; `tickover servers start` starts them", err=True)
         return int(ExitCode.INFRASTRUCTURE)
     _show(endpoints)
+    if endpoints.embedded:
+        for name, pid in servers.processes(settings).items():
+            click.echo(f"{name}: process {pid}", err=True)
+        users = servers.users(settings)
+        click.echo(f"used by process {', '.join(map(str, users))}" if users else "used by no process", err=True)
     return int(ExitCode.OK)
 
 
-@servers.command("stop")
-def stop() -> int:
-    """Stop keeping them; they end with their last user."""
-    users = embedded.release(get_settings())
+@servers_group.command()
+@click.option("--force", is_flag=True, help="Stop them even if processes use them.")
+def stop(force: bool) -> int:
+    """Stop them, or, while processes use them, have them end with the last of these (exit code 3)."""
+    from tickover.ground import servers
+    from tickover.ground.settings import get_settings
+
+    users = servers.release(get_settings(), force=force)
     if users:
-        click.echo(f"still in use by process {', '.join(map(str, users))}", err=True)
+        click.echo(
+            f"still used by process {', '.join(map(str, users))}; they end with the last of these, "
+            "or now with `tickover servers stop --force`",
+            err=True,
+        )
         return int(ExitCode.INFRASTRUCTURE)
     click.echo("stopped", err=True)
     return int(ExitCode.OK)
 
 
-def _show(endpoints: embedded.Endpoints) -> None:
+def _show(endpoints: Endpoints) -> None:
     for name, value in endpoints.environment().items():
         click.echo(f"{name}={redact_url(value)}")
 
@@ -85,25 +129,28 @@ def db() -> None:
     """The database schema."""
 
 
-@db.command("upgrade")
+@db.command()
 def upgrade() -> None:
     """Bring the schema to the version that this code needs."""
-    from tickover.ground import migrate
+    from tickover.ground import migrate, servers
     from tickover.ground.database import engine
+    from tickover.ground.settings import get_settings
 
-    with embedded.use(get_settings()) as endpoints:
+    with servers.use(get_settings(), broker=False) as endpoints:
         target = engine(endpoints.database_url)
         before, after = migrate.current(target), migrate.upgrade(target)
-        click.echo(f"schema {after}" + (" (nothing to do)" if before == after else f", was {before or 'empty'}"))
+    change = "nothing to do" if before == after else f"was {before or 'empty'}"
+    click.echo(f"schema {after or 'empty'} ({change})")
 
 
-@db.command("current")
+@db.command()
 def current() -> int:
     """Say which version the schema has; exit code 2 if it is not that of this code."""
-    from tickover.ground import migrate
+    from tickover.ground import migrate, servers
     from tickover.ground.database import engine
+    from tickover.ground.settings import get_settings
 
-    with embedded.use(get_settings()) as endpoints:
+    with servers.use(get_settings(), broker=False) as endpoints:
         found, head = migrate.current(engine(endpoints.database_url)), migrate.head()
     click.echo(f"schema {found or 'empty'}")
     if found != head:
@@ -112,4 +159,4 @@ def current() -> int:
     return int(ExitCode.OK)
 
 
-COMMANDS: list[click.Command] = [servers, db]
+COMMANDS: list[click.Command] = [servers_group, db]

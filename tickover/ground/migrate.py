@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+from collections.abc import Iterator
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from psycopg2.errors import InsufficientPrivilege
 from sqlalchemy import Engine, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from tickover.errors import ConfigurationError, InfrastructureError
 from tickover.ground.database import unreachable
+from tickover.ground.secrets import redact_url
 
-# generated_always identity, ON CONFLICT on partitions and the pg_locks columns in use are in this version and later.
+# The oldest version that PostgreSQL's own developers still maintained when this was written.
 MINIMUM_VERSION = 14
 # Name of the advisory lock that one upgrade at a time holds.
 _UPGRADE_LOCK = 7_316_529_001
@@ -47,39 +51,60 @@ def head() -> str | None:
 
 
 def current(engine: Engine) -> str | None:
-    """The revision of the database; None for an empty one. Raises DatabaseUnreachable, DatabaseTooOld."""
-    try:
-        with engine.connect() as connection:
-            number = int(connection.execute(text("SHOW server_version_num")).scalar_one())
-            if number < MINIMUM_VERSION * 10_000:
-                raise DatabaseTooOld(
-                    f"PostgreSQL {number // 10_000} is too old; Tickover needs {MINIMUM_VERSION} or later. "
-                    "Upgrade the server, or unset DATABASE_URL to use the embedded one"
-                )
-            return MigrationContext.configure(connection).get_current_revision()
-    except OperationalError as error:
-        raise unreachable(str(engine.url), error) from error
+    """The revision of the database; None for an empty one.
+
+    Raises DatabaseUnreachable, DatabaseTooOld, InfrastructureError if it may not be read.
+    """
+    with _errors_explained(engine), engine.connect() as connection:
+        number = int(connection.execute(text("SHOW server_version_num")).scalar_one())
+        if number < MINIMUM_VERSION * 10_000:
+            raise DatabaseTooOld(
+                f"PostgreSQL {number // 10_000} at {redact_url(str(engine.url))} is too old; Tickover needs "
+                f"{MINIMUM_VERSION} or later. Upgrade the server, or unset DATABASE_URL to use the embedded one"
+            )
+        return MigrationContext.configure(connection).get_current_revision()
 
 
 def upgrade(engine: Engine) -> str | None:
-    """Bring the database to the newest revision and return that; two processes at once do it one after the other."""
+    """Bring the database to the newest revision, all steps in one transaction, and return that revision.
+
+    Two processes at once do it one after the other; the second finds nothing to do. Raises what `current` raises, and
+    SchemaTooNew.
+    """
     before = current(engine)
     _refuse_newer(before)
     if before == head():
         return before
     config = _config()
-    with engine.connect() as connection:
+    with _errors_explained(engine), engine.connect() as connection:
+        # A migration may take longer than any statement of daily work, and so may waiting for another's.
+        connection.execute(text("SET statement_timeout = 0"))
         connection.execute(text("SELECT pg_advisory_lock(:name)"), {"name": _UPGRADE_LOCK})
+        connection.commit()
         try:
-            connection.commit()
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
             connection.commit()
         finally:
-            connection.rollback()
-            connection.execute(text("SELECT pg_advisory_unlock(:name)"), {"name": _UPGRADE_LOCK})
-            connection.commit()
+            # Closed, not returned to the pool: the lock and the setting end with the session.
+            connection.invalidate()
     return current(engine)
+
+
+@contextlib.contextmanager
+def _errors_explained(engine: Engine) -> Iterator[None]:
+    try:
+        yield
+    except OperationalError as error:
+        raise unreachable(str(engine.url), error) from error
+    except ProgrammingError as error:
+        if not isinstance(error.orig, InsufficientPrivilege):
+            raise
+        reason = redact_url(str(error.orig)).strip().splitlines()[0]
+        raise InfrastructureError(
+            f"the schema at {redact_url(str(engine.url))} cannot be read or changed: {reason}; "
+            "give the user rights on the database, for example by making it the owner"
+        ) from error
 
 
 def require_current(engine: Engine) -> None:

@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,42 +32,48 @@ _POLL_S = 0.02
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Endpoints:
-    """Where the servers are; immutable. embedded: Tickover runs at least one of them. started: it did not before."""
+    """Where the servers are; immutable.
+
+    broker_url: empty where none was asked for and none is set. embedded: Tickover runs at least one of them.
+    started: names of those that did not run before.
+    """
 
     database_url: str
     broker_url: str
     redis_url: str | None
     embedded: bool
-    started: bool = False
+    started: tuple[str, ...] = ()
 
     def environment(self) -> dict[str, str]:
         """The endpoints as environment variables for a child process."""
-        environment = {"DATABASE_URL": self.database_url, "CELERY_BROKER_URL": self.broker_url}
-        if self.redis_url:
-            environment["REDIS_URL"] = self.redis_url
-        return environment
+        named = {
+            "DATABASE_URL": self.database_url,
+            "CELERY_BROKER_URL": self.broker_url,
+            "REDIS_URL": self.redis_url,
+        }
+        return {name: url for name, url in named.items() if url}
 
 
 @contextlib.contextmanager
-def use(settings: Settings) -> Iterator[Endpoints]:
+def use(settings: Settings, *, broker: bool = True) -> Iterator[Endpoints]:
     """The servers, for as long as the context lasts: those of the settings' URLs, and embedded ones for what has
     none.
 
-    Raises ConfigurationError for a data directory that cannot be used, InfrastructureError if a server does not
-    start.
+    broker: False where only the database is needed; an embedded broker is then not started. Raises
+    ConfigurationError for a data directory that cannot be used, InfrastructureError if a server does not start.
     """
-    wants = _wants(settings)
+    wants = _wants(settings, broker=broker)
     if not wants:
         yield _endpoints(settings, Published())
         return
     files = ServerFiles(settings.data_dir)
     files.make()
     with _user(files, wants) as user:
-        started = not files.supervised()
+        before = files.read().urls.keys() if files.supervised() else set()
         found = _wait_for(files, user, wants)
-        for note in found.notes if started else ():
+        for note in found.notes if not before else ():
             logger.warning(note)
-        yield _endpoints(settings, found, started=started)
+        yield _endpoints(settings, found, wants - before)
 
 
 def running(settings: Settings) -> Endpoints | None:
@@ -138,12 +144,12 @@ def release(settings: Settings, *, force: bool = False, timeout_s: float = 30.0)
     return remaining
 
 
-def _wants(settings: Settings) -> set[str]:
+def _wants(settings: Settings, *, broker: bool = True) -> set[str]:
     wants = set() if settings.database_url else {"postgres"}
-    return wants if settings.broker else wants | {"redis"}
+    return wants | {"redis"} if broker and not settings.broker else wants
 
 
-def _endpoints(settings: Settings, found: Published, *, started: bool = False) -> Endpoints:
+def _endpoints(settings: Settings, found: Published, started: Iterable[str] = ()) -> Endpoints:
     redis_url = found.urls.get("redis")
     broker = settings.broker or (redis_url or "").replace("unix://", "redis+socket://", 1)
     return Endpoints(
@@ -151,7 +157,7 @@ def _endpoints(settings: Settings, found: Published, *, started: bool = False) -
         broker_url=broker,
         redis_url=settings.redis_url or redis_url,
         embedded=bool(_wants(settings)),
-        started=started,
+        started=tuple(sorted(started)),
     )
 
 
