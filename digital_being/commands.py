@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from tickover.errors import InfrastructureError
@@ -30,8 +32,13 @@ def model(
     from digital_being.model_server import ModelServer, ModelSettings
 
     settings = ModelSettings.quick(seed) if quick else ModelSettings(seed=seed, time_scale=time_scale)
-    rates = {"error_rate": error_rate, "malformed_rate": malformed_rate, "slow_rate": slow_rate}
-    settings = replace(settings, **{name: rate for name, rate in rates.items() if rate is not None})
+    rates: dict[str, float | None] = {
+        "error_rate": error_rate,
+        "malformed_rate": malformed_rate,
+        "slow_rate": slow_rate,
+    }
+    given: dict[str, Any] = {name: rate for name, rate in rates.items() if rate is not None}
+    settings = replace(settings, **given)
     try:
         server = ModelServer(settings, host, port)
     except OSError as error:

@@ -24,7 +24,7 @@ _ABOUT = {
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """What a run found; immutable. timings: side -> (p50, p95, p99) in milliseconds. troubles: kind, reason, count."""
+    """What a run found; immutable. timings: side -> (p50, p95, p99) in milliseconds."""
 
     run: str
     status: str
@@ -76,7 +76,7 @@ def render(summary: Summary) -> str:
     if not summary.compared:
         lines.append("  nothing was compared, so nothing is known")
     lines += ["", "Findings"]
-    lines += [f"  {finding.name}" for finding in summary.found] or ["  none"]
+    lines += [f"  {finding.sentence}" for finding in summary.found] or ["  none"]
     if summary.timings:
         lines += ["", f"{'Milliseconds a tick':<22}{'p50':>10}{'p95':>10}{'p99':>10}"]
         for side, values in summary.timings.items():

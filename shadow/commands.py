@@ -149,7 +149,7 @@ def findings(run: str | None, as_json: bool) -> None:
     if not found:
         click.echo("nothing differs", err=True)
     for finding in found:
-        click.echo(finding.name)
+        click.echo(finding.sentence)
 
 
 @click.command("diff")

@@ -119,7 +119,7 @@ def judge(
         kind = Kind.MISMATCH if kept else Kind.TOLERATED if tolerances else Kind.MATCH
         reason = _sentence(kept) if kept else "equal" if not tolerances else "equal but for what rules tolerate"
         return _compared(kind, reason, kept, graph, control, candidate, misses, tolerances=tolerances)
-    trouble = ", ".join(control.trouble) or control.error or "the tick"
+    trouble = ", ".join(control.trouble) or control.error or "a late write of an earlier tick"
     if reference is None or reference.outcome is not Outcome.DONE:
         why = no_reference if reference is None else f"the reference {reference.outcome} too: {reference.error}"
         return _compared(

@@ -112,8 +112,8 @@ class Observation:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the tick ended well, with no step failed or given up."""
-        return self.outcome is Outcome.DONE and not self.trouble
+        """Whether the tick ended well, with no step failed or given up, and no earlier tick's write in its midst."""
+        return self.outcome is Outcome.DONE and not self.trouble and not self.state_disturbed
 
     def to_json(self) -> dict[str, Any]:
         """The observation as a JSON document, without `state_after`, which is kept apart."""

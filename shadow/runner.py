@@ -13,7 +13,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from shadow.compare import Comparison, judge, needs_reference, not_compared
@@ -61,7 +61,7 @@ class RecordRunner:
         self._queue: queue.Queue[int | None] = queue.Queue()
         self._late: dict[int, float] = {}
         self._stop = threading.Event()
-        self._errors: list[BaseException] = []
+        self._errors: list[Exception] = []
         self._surface: dict[str, set[str]] = {"observed": set(), "unobserved": set()}
 
     def run(self) -> None:
@@ -115,23 +115,28 @@ class RecordRunner:
         self._surface["observed"].update(raw.observed)
         self._surface["unobserved"].update(raw.unobserved)
         stratum = self.workflow.stratum(tick, raw.state_before) if self.workflow.stratum else None
+        if self._collect_late(tick):
+            seen = replace(seen, state_disturbed=True)
         self.store.save_observation(seen, calls=raw.calls, state_before=raw.state_before, stratum=stratum)
-        self._collect_late(tick)
         if any(step.status == "gave_up" for step in seen.steps.values()):
             # What an abandoned step still calls belongs on the tape before the candidate asks for it.
             self._late[tick] = time.monotonic() + LATE_CUTOFF_S * self.plan.time_scale
         else:
             self._queue.put(tick)
 
-    def _collect_late(self, now_at: int) -> None:
+    def _collect_late(self, now_at: int) -> bool:
+        """Keep what abandoned steps did since; whether one of an earlier tick wrote something."""
+        disturbed = False
         for late in self.control.process.late_effects():
             key = self._key(late.tick, System.LEGACY, Purpose.CONTROL)
             self.store.keep_late(key, now_at, late.to_json())
             self.store.keep_calls(late.calls)
+            disturbed = disturbed or (bool(late.effects) and late.tick < now_at)
         for tick, deadline in list(self._late.items()):
             if time.monotonic() > deadline:
                 del self._late[tick]
                 self._queue.put(tick)
+        return disturbed
 
     def _await_late(self) -> None:
         while self._late and not self._errors:
@@ -142,7 +147,7 @@ class RecordRunner:
         while not self._errors and (tick := self._queue.get()) is not None:
             try:
                 self._compare(tick)
-            except BaseException as error:
+            except Exception as error:  # noqa: BLE001 - it is raised again by the thread that waits for the followers
                 self._errors.append(error)
                 return
 

@@ -142,6 +142,14 @@ class Finding:
         """A short name that stays the same while the cause shows at the same first place."""
         return digest([self.step, self.atoms[:1]])[:8]
 
+    @property
+    def sentence(self) -> str:
+        """The finding in one line: step, what differs where, how often, and the ticks between which."""
+        area, path, nature = self.atoms[0]
+        more = f" and {len(self.atoms) - 1} more" if len(self.atoms) > 1 else ""
+        ticks = f"ticks {self.first_tick} to {self.last_tick}" if self.count > 1 else f"tick {self.first_tick}"
+        return f"{self.name}  step {self.step}: {area} {path} ({nature}){more}, {self.count} times, {ticks}"
+
     def to_json(self) -> dict[str, Any]:
         """The finding as a JSON document."""
         return {

@@ -1,0 +1,1 @@
+"""Examples: a planted defect, and the demonstration that finds it."""
