@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Protocol
 
 import psycopg2
 import pytest
@@ -18,15 +21,32 @@ from tickover.ground.database import dispose_engines, engine
 from tickover.ground.servers import Endpoints, release, use
 from tickover.ground.settings import Settings, reset_settings
 
+ROOT = Path(__file__).resolve().parents[1]
 TEMPLATE = "template_tickover"
+_URLS = ("DATABASE_URL", "REDIS_URL", "CELERY_BROKER_URL", "CELERY_RESULT_BACKEND", "OLLAMA_HOST")
+
+
+def clean_environment(**more: str) -> dict[str, str]:
+    """This process's environment without any setting of Tickover's, and with what is given; for child processes."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("TICKOVER_")}
+    return {name: value for name, value in kept.items() if name not in _URLS} | {"PYTHONPATH": str(ROOT)} | more
+
+
+class RunCommand(Protocol):
+    """Runs `tickover` as a subprocess."""
+
+    def __call__(
+        self, *arguments: str, timeout_s: float = 60, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        """What the command with these arguments, in this environment, ended with and wrote."""
 
 
 @pytest.fixture(autouse=True)
 def clean_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No setting of the surroundings reaches a test."""
-    for name in list(os.environ):
-        if name.startswith("TICKOVER_") or name in ("DATABASE_URL", "REDIS_URL", "CELERY_BROKER_URL", "OLLAMA_HOST"):
-            monkeypatch.delenv(name)
+    for name in set(os.environ) - clean_environment().keys():
+        monkeypatch.delenv(name)
+    monkeypatch.setitem(Settings.model_config, "env_file", None)
     reset_settings()
     yield
     reset_settings()
@@ -38,7 +58,7 @@ def servers() -> Iterator[Endpoints]:
     # The settings are made here, not read: nothing of the surroundings must reach the tests.
     # pytest closes its own temporary directories to other users, and root's PostgreSQL runs as one.
     data_dir = Path(tempfile.mkdtemp(prefix="tickover-tests-"))
-    data_dir.chmod(0o755)
+    data_dir.chmod(0o711)
     settings = Settings.model_construct(
         **{**{name: field.get_default(call_default_factory=True) for name, field in Settings.model_fields.items()},
            "data_dir": data_dir}
@@ -93,6 +113,19 @@ def broker(servers: Endpoints, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("REDIS_URL", servers.redis_url)
     reset_settings()
     return servers.broker_url
+
+
+@pytest.fixture
+def tickover(tmp_path: Path) -> RunCommand:
+    """Run `python cli.py` with arguments in an empty directory, with no setting but those given as keywords."""
+
+    def run(*arguments: str, timeout_s: float = 60, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, str(ROOT / "cli.py"), *arguments], env=clean_environment(**environment), cwd=tmp_path,
+            capture_output=True, text=True, timeout=timeout_s, check=False,
+        )  # fmt: skip
+
+    return run
 
 
 def _with_database(url: str, name: str) -> str:
