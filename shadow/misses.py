@@ -73,6 +73,8 @@ def _miss(entry: TapeEntry, own: Sequence[TapeEntry], control: Observation, grap
 def _explanation(entry: TapeEntry, own: Sequence[TapeEntry], control: Observation, graph: Graph) -> str | None:
     if control.outcome is not Outcome.DONE:
         return f"{control.system} {control.outcome}"
+    if control.state_disturbed:
+        return "a late write of an earlier tick fell into the control's tick"
     for name in (entry.step, *sorted(graph.before(entry.step))):
         seen = control.steps.get(name)
         if seen is not None and seen.status in (StepStatus.FAILED, StepStatus.GAVE_UP):
