@@ -43,6 +43,9 @@ Normaliser = Callable[[Any], Any]
 # Documents deeper than this are refused: the recursion of a JSON parser must never be what fails.
 MAX_DEPTH = 200
 
+# Python refuses to write or read integers of more than 4300 decimal digits; this is less.
+MAX_INTEGER_BITS = 14_000
+
 _encode = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False).encode
 _PLAIN = (str, int, float, bool, type(None))
 
@@ -60,7 +63,11 @@ def _normalise(value: Any, extra: Normaliser | None, path: str, depth: int) -> J
     kind = type(value)
     if kind is str:
         return _text(value, path)
-    if kind is int or kind is bool or value is None:
+    if kind is int:
+        if value.bit_length() > MAX_INTEGER_BITS:
+            raise NotCanonical(path, f"an integer of more than {MAX_INTEGER_BITS} bits cannot be read back")
+        return value
+    if kind is bool or value is None:
         return value
     if kind is float:
         if not math.isfinite(value):
@@ -151,7 +158,7 @@ def equal(left: Any, right: Any) -> bool:
 
 def parse(text: str | bytes) -> Json:
     """The value of a JSON text. Raises NotCanonical for NaN, infinity and duplicate keys, ValueError for no JSON."""
-    return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+    return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -163,6 +170,13 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
                 raise NotCanonical("", f"the key {key!r} stands twice")
             seen.add(key)
     return found
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise NotCanonical("", f"{text} is too large for a JSON number")
+    return value
 
 
 def _refuse_constant(name: str) -> Any:

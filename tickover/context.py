@@ -25,22 +25,28 @@ def _refuse(*_: Any, **__: Any) -> NoReturn:
 
 
 class ReadOnlyDict(dict[str, Any]):
-    """A dict that refuses to change; `copy.deepcopy` gives a plain, changeable one."""
+    """A dict that refuses to change; a copy or pickle of it is a plain, changeable one."""
 
     __slots__ = ()
     __setitem__ = __delitem__ = clear = pop = popitem = setdefault = update = _refuse
     __ior__ = _refuse
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (dict, (dict(self),))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> dict[str, Any]:
         return {key: thaw(value) for key, value in self.items()}
 
 
 class ReadOnlyList(list[Any]):
-    """A list that refuses to change; `copy.deepcopy` gives a plain, changeable one."""
+    """A list that refuses to change; a copy or pickle of it is a plain, changeable one."""
 
     __slots__ = ()
     __setitem__ = __delitem__ = append = clear = extend = insert = pop = remove = reverse = sort = _refuse
     __iadd__ = __imul__ = _refuse
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (list, (list(self),))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> list[Any]:
         return [thaw(value) for value in self]

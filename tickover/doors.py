@@ -81,34 +81,45 @@ class TapeDoors:
         if self._where.get("on_miss") == "fail" or method in self._workflow.port(port).writes:
             raise TapeMiss(port, method)
         begun = time.monotonic()
-        answer: Json = None
-        error: dict[str, Any] | None = None
         try:
             answer = self._live.call(port, method, request)
-            return answer
         except PortError as failed:
-            error = error_document(failed)
+            self._record(port, method, request, request_hash, occurrence, begun, None, error_document(failed))
             raise
-        finally:
-            self._store.record(
-                TapeEntry(
-                    run=run,
-                    tick=tick,
-                    step=self._step,
-                    port=port,
-                    method=method,
-                    request=request,
-                    request_hash=request_hash,
-                    occurrence=occurrence,
-                    attempt=self._attempt,
-                    answer=answer,
-                    error=error,
-                    latency_ms=(time.monotonic() - begun) * 1000,
-                    recorded_by="async",
-                    execution_id=self._execution_id,
-                    missed=True,
-                )
+        # What is cut off by anything else (a step's limit, say) was neither answered nor refused: nothing to replay.
+        self._record(port, method, request, request_hash, occurrence, begun, answer, None)
+        return answer
+
+    def _record(
+        self,
+        port: str,
+        method: str,
+        request: dict[str, Any],
+        request_hash: str,
+        occurrence: int,
+        begun: float,
+        answer: Json,
+        error: dict[str, Any] | None,
+    ) -> None:
+        self._store.record(
+            TapeEntry(
+                run=self._where["run"],
+                tick=self._where["tick"],
+                step=self._step,
+                port=port,
+                method=method,
+                request=request,
+                request_hash=request_hash,
+                occurrence=occurrence,
+                attempt=self._attempt,
+                answer=answer,
+                error=error,
+                latency_ms=(time.monotonic() - begun) * 1000,
+                recorded_by="async",
+                execution_id=self._execution_id,
+                missed=True,
             )
+        )
 
 
 def open_doors(
