@@ -13,7 +13,7 @@ from typing import Any
 
 from celery import Celery
 from celery.signals import worker_init, worker_process_init
-from kombu import Queue
+from kombu.entity import Queue
 
 from async_tick.tasks import register_steps
 from tickover.ground import servers
@@ -43,7 +43,7 @@ def make_app(settings: Settings) -> Celery:
     app = Celery("tickover", broker=settings.broker, set_as_current=True)
     queues = list(dict.fromkeys([*QUEUES, *(step.queue for step in workflow.steps)]))
     app.conf.update(
-        # Hints are acknowledged when their step is over; one that is lost with its worker is sent again by the sweeper.
+        # Hints are acknowledged when their step is over; one lost with its worker is sent again by the sweeper.
         task_acks_late=True,
         task_reject_on_worker_lost=False,
         worker_prefetch_multiplier=1,

@@ -50,7 +50,7 @@ def _by_thread(step: str, limit_s: float) -> Iterator[None]:
         with lock:
             if not state["over"]:
                 state["fired"] = True
-                # Takes effect at the thread's next bytecode: a blocking call is not interrupted, only what follows it.
+                # Takes effect at the thread's next bytecode: a blocking call is not interrupted, what follows it is.
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(target), ctypes.py_object(_Expired))
 
     timer = threading.Timer(limit_s, expire)

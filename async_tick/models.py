@@ -27,7 +27,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 from tickover.ground.database import Base, SessionLocal
 
 __all__ = [
-    "EffectRow", "OutboxRow", "Route", "SessionLocal", "StateDocument", "StepRun", "Tick", "WorkflowCheckpoint", "WorkflowRow",
+    "EffectRow", "OutboxRow", "Route", "SessionLocal", "StateDocument", "StepRun", "Tick", "WorkflowCheckpoint",
+    "WorkflowRow",
 ]  # fmt: skip
 
 _When = DateTime(timezone=True)

@@ -40,8 +40,8 @@ class TickFailed(TickoverError):
 
 
 def start(
-    key: ExecutionKey, workflow: Workflow, *, state: Json, input: Json = None, harness: Mapping[str, Any] | None = None,
-    time_scale: float = 1.0, started_at: dt.datetime | None = None,
+    key: ExecutionKey, workflow: Workflow, *, state: Json, input: Json = None,
+    harness: Mapping[str, Any] | None = None, time_scale: float = 1.0, started_at: dt.datetime | None = None,
 ) -> bool:  # fmt: skip
     """Start an execution, or join it if it was started before; whether this call started it.
 

@@ -10,7 +10,10 @@ from async_tick.connection import Connection
 from tickover.errors import InfrastructureError
 from tickover.ground.process import ChildProcess
 
-_WORKERS = "SELECT count(DISTINCT pid) FROM pg_stat_activity WHERE application_name = 'tickover sweeper' AND datname = current_database()"
+_WORKERS = """
+SELECT count(DISTINCT pid) FROM pg_stat_activity
+WHERE application_name = 'tickover sweeper' AND datname = current_database()
+"""
 
 
 def live_workers() -> int:

@@ -6,6 +6,7 @@ import datetime as dt
 
 from sqlalchemy import BigInteger, Boolean, DateTime, Double, Identity, Index, Integer, Text, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
+
 from tickover.ground.database import Base
 
 _NOW = text("now()")

@@ -73,7 +73,8 @@ def run_plan(plan: RunPlan, *, resume: bool, workers: int, tell: Tell, say: Say)
         record = store.run(plan.run)
         if record.behaviour_key != keys["behaviour"]:
             raise ConfigurationError(
-                f"run {plan.run} was made with other code or settings, and its evidence is not to be mixed; start a new run"
+                f"run {plan.run} was made with other code or settings, and evidence is not to be mixed; "
+                "start a new run"
             )
         stack.enter_context(store.hold(plan.run, holder))
         store.set_status(plan.run, "running")

@@ -38,7 +38,8 @@ def from_legacy(
     steps = {step: _legacy_step(seen.steps.get(step), ended) for step in visible}
     return Observation(
         run=seen.run, tick=seen.tick, system=System.LEGACY, purpose=purpose, outcome=Outcome(seen.outcome.value),
-        error=seen.error, duration_ms=seen.duration_ms, started_at=started_at.isoformat(), visible=visible, steps=steps,
+        error=seen.error, duration_ms=seen.duration_ms, started_at=started_at.isoformat(), visible=visible,
+        steps=steps,
         effects=tuple(
             ObservedEffect(effect=item.effect, late=item.late)
             for item in seen.effects
@@ -119,7 +120,7 @@ class LegacySide:
                     started_at=started_at,
                     draws=draws,
                     execution_id=str(key),
-                )  # fmt: skip
+                )
             )
         return from_legacy(seen, self.workflow, key.purpose, started_at), seen
 

@@ -67,7 +67,7 @@ def _default(context: TickContext) -> Any:
 
 
 def _read_needs(context: TickContext) -> Any:
-    return {need: repr(value) if not value else value for need, value in context.results.items()}
+    return {need: value if value else repr(value) for need, value in context.results.items()}
 
 
 troubled = Workflow(
@@ -76,7 +76,8 @@ troubled = Workflow(
         Step(name="falls_back", run=_always_fails, fallback=_default, retry=_QUICK),
         Step(name="optional", run=_always_fails, critical=False, retry=_QUICK),
         Step(name="unneeded", run=_work, when=lambda context: False),
-        Step(name="slow", run=lambda context: time.sleep(30), timeout_s=0.2, critical=False, retry=RetryPolicy(attempts=1)),
+        Step(name="slow", run=lambda context: time.sleep(30), timeout_s=0.2, critical=False,
+             retry=RetryPolicy(attempts=1)),
         Step(name="not_json", run=lambda context: {1, 2}, critical=False, retry=_QUICK),
         Step(name="hidden", run=lambda context: context.results["optional"], critical=False, retry=_QUICK),
         Step(name="gathers", run=_read_needs, needs=("falls_back", "optional", "unneeded")),
