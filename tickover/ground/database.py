@@ -67,8 +67,8 @@ def parse_url(url: str) -> URL:
     except (ArgumentError, ValueError, psycopg2.ProgrammingError):
         # Neither the text nor the cause is shown: what cannot be parsed cannot be redacted with certainty.
         raise ConfigurationError(
-            "DATABASE_URL is no URL of a PostgreSQL database, or has a parameter that PostgreSQL does not know; write "
-            "postgresql://USER@HOST:5432/DATABASE, the password in PGPASSWORD, or percent-encoded after `USER:`"
+            "DATABASE_URL is no URL of a PostgreSQL database, or has a parameter that PostgreSQL does not know; "
+            "write postgresql://USER@HOST:5432/DATABASE, the password in PGPASSWORD, or percent-encoded after `USER:`"
         ) from None
     raise ConfigurationError(
         f"DATABASE_URL names a {dialect} database, and Tickover needs PostgreSQL; "
