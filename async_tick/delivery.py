@@ -1,0 +1,48 @@
+"""Delivery: adopted effects go out, each at least once, with a key by which a receiver knows a repetition."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+from tickover.canonical import parse
+from tickover.effects import Effect
+from tickover.ground.database import connect_raw
+from tickover.workflow import Workflow
+
+_PENDING = """
+SELECT id, step, position, number, kind, key, payload FROM outbox
+WHERE run = %s AND delivered_at IS NULL ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED
+"""
+
+
+def deliver_pending(run: str, workflow: Workflow, home: Path, limit: int = 100) -> int:
+    """Deliver effects of a run that wait, in order, and return how many went out.
+
+    One that fails stops the rest, keeps its place, and says why in its row; the next call tries again. Two
+    processes never deliver one row at the same time.
+    """
+    delivered = 0
+    with (
+        closing(connect_raw(application_name="tickover delivery")) as connection,
+        connection,
+        connection.cursor() as do,
+    ):
+        do.execute(_PENDING, (run, limit))
+        for number, step, position, place, kind, key, payload in do.fetchall():
+            effect = Effect(step=step, position=position, number=place, kind=kind, payload=parse(payload), key=key)
+            try:
+                if workflow.deliver is not None and kind not in workflow.state_kinds:
+                    workflow.deliver(effect, f"{run}/{key}", home)
+            except Exception as error:  # noqa: BLE001 - a receiver may raise anything
+                do.execute(
+                    "UPDATE outbox SET attempts = attempts + 1, error = %s WHERE id = %s", (str(error)[:500], number)
+                )
+                return delivered
+            do.execute(
+                "UPDATE outbox SET attempts = attempts + 1, error = NULL, delivered_at = clock_timestamp() "
+                "WHERE id = %s",
+                (number,),
+            )
+            delivered += 1
+    return delivered
