@@ -27,6 +27,8 @@ def install() -> None:
         "socket.connect": _connected,
         "socket.sendto": _connected,
         "os.truncate": _truncated,
+        "os.link": _linked,
+        "os.symlink": _linked,
         **dict.fromkeys(_PROCESSES, _started),
     }
 
@@ -61,6 +63,12 @@ def _connected(_: str, args: tuple[Any, ...]) -> None:
         address = args[1]
         name = f"{address[0]}:{address[1]}" if isinstance(address, tuple) else str(address)
         book.recorder.unobserved[f"socket {name}"] = None
+
+
+def _linked(event: str, _: tuple[Any, ...]) -> None:
+    book = current()
+    if book is not None:
+        book.recorder.unobserved[event] = None
 
 
 def _started(event: str, args: tuple[Any, ...]) -> None:

@@ -27,14 +27,14 @@ class _Watched(random.Random):
         value = super().random()
         book = current_for_user(skip=_SKIPPED)
         if book is not None:
-            book.noted_random.append(["random", None, value])
+            book.note(book.noted_random, ["random", None, value])
         return value
 
     def getrandbits(self, k: int, /) -> int:
         value = super().getrandbits(k)
         book = current_for_user(skip=_SKIPPED)
         if book is not None:
-            book.noted_random.append(["getrandbits", k, value])
+            book.note(book.noted_random, ["getrandbits", k, value])
         return value
 
 
@@ -92,7 +92,7 @@ def _watched_id(real: Callable[..., uuid.UUID]) -> Callable[..., uuid.UUID]:
             return book.draws.new_id()
         value = real(*args, **kwargs)
         if book is not None:
-            book.noted_ids.append(str(value))
+            book.note(book.noted_ids, str(value))
         return value
 
     return make

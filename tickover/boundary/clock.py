@@ -38,7 +38,7 @@ def _install_time() -> None:
         if not book.records:
             return book.now().timestamp()
         value = _real_time()
-        book.noted_now.append(value)
+        book.note(book.noted_now, value)
         return value
 
     def read_ns() -> int:
@@ -48,7 +48,7 @@ def _install_time() -> None:
         if not book.records:
             return int((book.now() - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) / dt.timedelta(microseconds=1)) * 1000
         value = real_ns()
-        book.noted_now.append(value / 1e9)
+        book.note(book.noted_now, value / 1e9)
         return value
 
     read.__name__ = read.__qualname__ = "time"
@@ -74,7 +74,7 @@ def read_for(depth: int) -> float:
     if not book.records:
         return book.now().timestamp()
     value = _real_time()
-    book.noted_now.append(value)
+    book.note(book.noted_now, value)
     return value
 
 
@@ -97,7 +97,7 @@ def _install_datetime() -> None:
             return cls.fromtimestamp(book.now().timestamp(), tz)
         value: dt.datetime = real_now.__get__(None, cls)(tz)
         if book is not None:
-            book.noted_now.append(value)
+            book.note(book.noted_now, value)
         return value
 
     def utcnow(cls: type[dt.datetime]) -> dt.datetime:
@@ -106,7 +106,7 @@ def _install_datetime() -> None:
             return cls.fromtimestamp(book.now().timestamp(), utc).replace(tzinfo=None)
         value: dt.datetime = real_utcnow.__get__(None, cls)()
         if book is not None:
-            book.noted_now.append(value.replace(tzinfo=utc))
+            book.note(book.noted_now, value.replace(tzinfo=utc))
         return value
 
     for function in (now, utcnow):

@@ -159,7 +159,7 @@ def _moving(real: Callable[..., None]) -> Callable[..., None]:
         if book is None:
             return
         with guarded("files"), _lock:
-            source, target = _full(src), _full(dst)
+            source, target = _full(src, kwargs.get("src_dir_fd")), _full(dst, kwargs.get("dst_dir_fd"))
             if source is None or target is None or os.path.isdir(target):
                 return
             home = str(book.recorder.home) + "/"
@@ -185,13 +185,13 @@ def _removing(real: Callable[..., None]) -> Callable[..., None]:
         created_here = False
         if book is not None:
             with guarded("files"), _lock:
-                opened = _opened.pop(_full(path) or "", None)
+                opened = _opened.pop(_full(path, kwargs.get("dir_fd")) or "", None)
                 created_here = opened is not None and not opened.existed
         real(path, **kwargs)
         if book is None or created_here:
             return
         with guarded("files"), _lock:
-            full = _full(path)
+            full = _full(path, kwargs.get("dir_fd"))
             if full is None or _is_own_business(full):
                 return
             _remembered.pop(full, None)
@@ -204,10 +204,13 @@ def _removing(real: Callable[..., None]) -> Callable[..., None]:
     return remove
 
 
-def _full(path: Any) -> str | None:
+def _full(path: Any, directory: int | None = None) -> str | None:
+    """The absolute path of a name, in an open directory if one is given."""
     if isinstance(path, int):
         return None
     text = os.fsdecode(path)
+    if directory is not None:
+        text = os.path.join(os.readlink(f"/proc/self/fd/{directory}"), text)
     return os.path.join(os.path.realpath(os.path.dirname(text) or "."), os.path.basename(text))
 
 

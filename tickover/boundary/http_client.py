@@ -14,10 +14,14 @@ from collections.abc import Callable
 from typing import Any
 
 from tickover.boundary.exchange import Exchange
+from tickover.boundary.http_body import MAX_BODY_BYTES, CopyingFile, raw_response, unchunked
 from tickover.boundary.imports import after_import
 from tickover.boundary.session import Book, current, guarded
 from tickover.ports import HttpRequest, HttpResponse
 from tickover.workflow import Workflow
+
+# Where urllib3's connection keeps the request that it is being opened for.
+_INTENDED = "_tickover_intended"
 
 # Where a connection keeps the call that it is making.
 _PENDING = "_tickover_pending"
@@ -56,7 +60,7 @@ class TapeSocket:
             setattr(self._connection, _PENDING, None)
             # As a server that closes: the next request asks for a connection again, and nobody polls this socket.
             self._connection.sock = None
-            return io.BytesIO(_raw(response))
+            return io.BytesIO(raw_response(response))
         self._connection.sock = None
         self._real_connect(self._connection)
         real = self._connection.sock
@@ -129,6 +133,7 @@ def install(workflow: Workflow) -> list[str]:
     connection_tls: Any = http.client.HTTPSConnection
     connection_tls.connect = _connecting(_real_connect_tls, workflow)
     after_import("urllib3.connection", lambda module: _watch_urllib3(module, workflow))
+    after_import("urllib3.connectionpool", _watch_urllib3_pool)
     return ["http: http.client (urllib, urllib3, requests)"]
 
 
@@ -140,12 +145,36 @@ def _watch_urllib3(module: Any, workflow: Workflow) -> None:
             owner.connect = _connecting(owner.connect, workflow)
 
 
+def _watch_urllib3_pool(module: Any) -> None:
+    """urllib3 makes a TLS connection before it sends anything: a failure there must still be a failure of a call."""
+    pool = module.HTTPConnectionPool
+    real = pool._make_request
+
+    @functools.wraps(real)
+    def make_request(self: Any, conn: Any, method: str, url: str, body: Any = None, *args: Any, **kwargs: Any) -> Any:
+        setattr(conn, _INTENDED, (method, url, body))
+        try:
+            return real(self, conn, method, url, body, *args, **kwargs)
+        finally:
+            setattr(conn, _INTENDED, None)
+
+    pool._make_request = make_request
+
+
 def _connecting(real: Callable[[Any], None], workflow: Workflow) -> Callable[[Any], None]:
     @functools.wraps(real)
     def connect(self: Any) -> None:
         book = current()
-        if book is None or book.records:
+        if book is None:
             real(self)
+        elif book.records:
+            begun_s = time.perf_counter()
+            try:
+                real(self)
+            except BaseException as error:
+                with guarded("http"):
+                    _never_connected(workflow, self, book, error, begun_s)
+                raise
         else:
             self.sock = TapeSocket(self, real, workflow)
             if hasattr(self, "is_verified"):
@@ -153,6 +182,26 @@ def _connecting(real: Callable[[Any], None], workflow: Workflow) -> Callable[[An
 
     connect.tickover = True  # type: ignore[attr-defined]
     return connect
+
+
+def _never_connected(workflow: Workflow, connection: Any, book: Book, error: BaseException, begun_s: float) -> None:
+    intended = getattr(connection, _INTENDED, None)
+    if intended is None or getattr(connection, _PENDING, None) is not None:
+        return
+    method, target, body = intended
+    content = body.encode() if isinstance(body, str) else body if isinstance(body, bytes) else b""
+    request = HttpRequest(method=method, url=_url(connection, target), headers={}, body=content)
+    Exchange(workflow, book, request, begun_s).failed(error)
+
+
+def _url(connection: Any, target: str) -> str:
+    if target.startswith(("http://", "https://")):
+        return target
+    default = connection.default_port
+    scheme = "https" if default == http.client.HTTPS_PORT else "http"
+    host = connection.host if ":" not in connection.host else f"[{connection.host}]"
+    port = "" if connection.port in (default, None) else f":{connection.port}"
+    return f"{scheme}://{host}{port}{target}"
 
 
 def _sending(workflow: Workflow, connection: Any, book: Book, data: Any) -> None:
@@ -202,103 +251,7 @@ def _parsed(connection: Any, raw: bytes) -> HttpRequest:
     headers = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     if headers.get("Transfer-Encoding", "").lower() == "chunked":
         body = unchunked(body)
-    if target.startswith(("http://", "https://")):
-        url = target
-    else:
-        tls = isinstance(connection, http.client.HTTPSConnection)
-        scheme, default = ("https", 443) if tls else ("http", 80)
-        host = connection.host if ":" not in connection.host else f"[{connection.host}]"
-        port = "" if connection.port in (default, None) else f":{connection.port}"
-        url = f"{scheme}://{host}{port}{target}"
-    return HttpRequest(method=method, url=url, headers=headers, body=body)
-
-
-def unchunked(raw: bytes) -> bytes:
-    """The body of a chunked message. Raises ValueError if it is cut off."""
-    body, place = bytearray(), 0
-    while True:
-        end = raw.index(b"\r\n", place)
-        size = int(raw[place:end].split(b";")[0], 16)
-        if size == 0:
-            return bytes(body)
-        chunk = raw[end + 2 : end + 2 + size]
-        if len(chunk) < size:
-            raise ValueError("a chunk is cut off")
-        body += chunk
-        place = end + 2 + size + 2
-
-
-def _raw(response: HttpResponse) -> bytes:
-    reason = http.client.responses.get(response.status, "")
-    lines = [f"HTTP/1.1 {response.status} {reason}"]
-    left_out = ("content-length", "transfer-encoding", "content-encoding", "connection")
-    lines += [f"{name}: {value}" for name, value in response.headers.items() if name.lower() not in left_out]
-    lines += [f"Content-Length: {len(response.body)}", "", ""]
-    return "\r\n".join(lines).encode("latin-1") + response.body
-
-
-class _Copying(io.RawIOBase):
-    """The file of a response, on its way to legacy: what is read is kept, and the end of it is noticed."""
-
-    def __init__(self, real: Any, finish: Callable[[bytes], None], fail: Callable[[BaseException], None]) -> None:
-        self._real, self._finish, self._fail, self._kept = real, finish, fail, bytearray()
-
-    def _keep(self, read: Callable[..., bytes], *args: Any) -> bytes:
-        try:
-            data = read(*args)
-        except BaseException as error:
-            self._fail(error)
-            raise
-        self._kept += data
-        return data
-
-    def read(self, *args: Any) -> bytes:
-        """As the real file."""
-        return self._keep(self._real.read, *args)
-
-    def read1(self, *args: Any) -> bytes:
-        """As the real file."""
-        return self._keep(self._real.read1, *args)
-
-    def readline(self, *args: Any) -> bytes:
-        """As the real file."""
-        return self._keep(self._real.readline, *args)
-
-    def readinto(self, buffer: Any) -> int:
-        """As the real file."""
-        try:
-            count: int = self._real.readinto(buffer)
-        except BaseException as error:
-            self._fail(error)
-            raise
-        self._kept += memoryview(buffer)[:count]
-        return count
-
-    def peek(self, *args: Any) -> bytes:
-        """As the real file."""
-        data: bytes = self._real.peek(*args)
-        return data
-
-    def fileno(self) -> int:
-        """As the real file."""
-        descriptor: int = self._real.fileno()
-        return descriptor
-
-    def readable(self) -> bool:
-        """Always."""
-        return True
-
-    def flush(self) -> None:
-        """As the real file."""
-        if not self._real.closed:
-            self._real.flush()
-
-    def close(self) -> None:
-        """As the real file; then the call is over."""
-        if not self.closed:
-            self._real.close()
-            super().close()
-            self._finish(bytes(self._kept))
+    return HttpRequest(method=method, url=_url(connection, target), headers=headers, body=body)
 
 
 def _follow(response: http.client.HTTPResponse, exchange: Exchange) -> None:
@@ -306,13 +259,17 @@ def _follow(response: http.client.HTTPResponse, exchange: Exchange) -> None:
     headers = dict(response.getheaders())
     status, chunked, length = response.status, bool(response.chunked), response.length
 
-    def finish(raw: bytes) -> None:
+    def finish(raw: bytes, ended: bool) -> None:
+        """The file is closed; `ended`: its end was reached. Legacy that leaves a body unread has the part it read."""
         with guarded("http"):
-            if length is not None and not chunked and len(raw) < length:
+            if len(raw) > MAX_BODY_BYTES:
+                exchange.book.recorder.unobserved[f"http: an answer over {MAX_BODY_BYTES} bytes"] = None
+                return
+            if length is not None and not chunked and len(raw) < length and ended:
                 exchange.failed(http.client.IncompleteRead(raw, length - len(raw)))
                 return
             try:
-                body = unchunked(raw) if chunked else raw
+                body = unchunked(raw, whole=ended) if chunked else raw
             except ValueError:
                 exchange.failed(http.client.IncompleteRead(raw))
                 return
@@ -323,6 +280,6 @@ def _follow(response: http.client.HTTPResponse, exchange: Exchange) -> None:
             exchange.failed(error)
 
     if response.fp is None or length == 0:
-        finish(b"")
+        finish(b"", True)
         return
-    response.fp = _Copying(response.fp, finish, fail)  # type: ignore[assignment]
+    response.fp = CopyingFile(response.fp, finish, fail)  # type: ignore[assignment]

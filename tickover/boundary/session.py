@@ -30,6 +30,10 @@ from tickover.workflow import Write
 READINGS_BEFORE_THE_CLOCK_MOVES = 100
 
 
+# Draws of one kind that are noted of a step. A simulation draws millions: what is over this is named as unobserved.
+MAX_DRAWS = 10_000
+
+
 class Note(NamedTuple):
     """A write that became real: its place in the process-wide order, the write, and what to leave out of the row."""
 
@@ -63,6 +67,13 @@ class Book:
     def records(self) -> bool:
         """Whether the tick is to be left alone."""
         return self.recorder.request.mode is Mode.RECORD
+
+    def note(self, draws: list[Any], drawn: Any) -> None:
+        """Note a draw in one of the lists of this book, if there is room."""
+        if len(draws) < MAX_DRAWS:
+            draws.append(drawn)
+        else:
+            self.recorder.unobserved[f"over {MAX_DRAWS} draws of a kind in step {self.step!r}"] = None
 
     def now(self) -> dt.datetime:
         """A copy's instant, aware, in UTC."""

@@ -84,10 +84,10 @@ def _observed(connection: Any, sql: str, real: Any, *args: Any) -> Any:
         answer = real(*args)
     except BaseException:
         with guarded("sqlite3"):
-            watch.after(connection, words, mark, failed=True)
+            watch.after(connection, words, mark, book, failed=True)
         raise
     with guarded("sqlite3"):
-        watch.after(connection, words, mark, failed=False)
+        watch.after(connection, words, mark, book, failed=False)
     return answer
 
 
@@ -109,10 +109,10 @@ def _observed_script(connection: Any, sql: str, real: Any) -> Any:
         answer = real(sql)
     except BaseException:
         with guarded("sqlite3"):
-            watch.after(connection, ("", "", ""), mark, failed=True)
+            watch.after(connection, ("", "", ""), mark, book, failed=True)
         raise
     with guarded("sqlite3"):
-        watch.after(connection, ("CREATE", "", ""), mark, failed=False)
+        watch.after(connection, ("CREATE", "", ""), mark, book, failed=False)
     return answer
 
 

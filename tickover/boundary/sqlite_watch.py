@@ -18,6 +18,9 @@ from tickover.workflow import Write
 # The function that triggers call, and the prefix of their names.
 _NOTE = "tickover_note"
 
+# Row changes of one transaction that are noted; what is over it is named as unobserved, not held in memory.
+MAX_CHANGES = 10_000
+
 # SQLite's limit of arguments of a function, less the two that say what happened.
 _MAX_VALUES = 125
 
@@ -62,6 +65,9 @@ class Watch:
         book = current()
         if book is None:
             return
+        if len(self.changes) >= MAX_CHANGES:
+            book.recorder.unobserved[f"sqlite3 {self._label}: over {MAX_CHANGES} row changes in a transaction"] = None
+            return
         with guarded("sqlite3"):
             table = self._tables[table_name]
             width = len(table.columns)
@@ -95,7 +101,9 @@ class Watch:
         self._replaced.clear()
         return words
 
-    def after(self, connection: sqlite3.Connection, words: tuple[str, str, str], mark: int, failed: bool) -> None:
+    def after(
+        self, connection: sqlite3.Connection, words: tuple[str, str, str], mark: int, book: Book | None, failed: bool
+    ) -> None:
         """A statement has run, or failed: what became of its changes, and of the transaction."""
         if failed:
             del self.changes[mark:]
@@ -110,6 +118,8 @@ class Watch:
             self._roll_back_to(target.removeprefix("savepoint").strip() or None)
         elif head in _SCHEMA:
             self._schema_version = None
+            if head == "ATTACH" and book is not None:
+                book.recorder.unobserved[f"sqlite3 {self._label}: an attached database"] = None
         if not connection.in_transaction:
             self.committed()
 

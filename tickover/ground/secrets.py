@@ -8,9 +8,7 @@ import re
 HIDDEN = "***"
 
 # The password runs to the last @ before white space, a quote or a further URL: people put unescaped @, / and : there.
-_URL_PASSWORD = re.compile(
-    r"(?P<head>[a-zA-Z][a-zA-Z0-9+.-]*://[^\s:/@'\"]*):(?P<password>(?:(?!://)[^\s'\"])*)@"
-)
+_URL_PASSWORD = re.compile(r"(?P<head>[a-zA-Z][a-zA-Z0-9+.-]*://[^\s:/@'\"]*):(?P<password>(?:(?!://)[^\s'\"])*)@")
 # A password as a parameter: of a URL's query, of a libpq string, of a JSON document or of a Python dict.
 _PARAMETER = re.compile(
     r"(?i)(?P<head>\b(?:pg|ssl)?password['\"]?\s*[=:]\s*)(?:'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|[^&\s'\",;}]+)"
@@ -19,9 +17,7 @@ _PARAMETER = re.compile(
 
 def redact_url(text: str) -> str:
     """The text with every password in it replaced by `***`: those of URLs, and those given as a parameter."""
-    hidden = _URL_PASSWORD.sub(
-        lambda match: f"{match['head']}:{HIDDEN}@" if match["password"] else match[0], text
-    )
+    hidden = _URL_PASSWORD.sub(lambda match: f"{match['head']}:{HIDDEN}@" if match["password"] else match[0], text)
     return _PARAMETER.sub(lambda match: match["head"] + HIDDEN, hidden)
 
 

@@ -99,6 +99,11 @@ class ServerFiles:
         return alive
 
 
+def socket_path(sockets: Path, name: str) -> Path:
+    """The socket of the server of that name, each in a directory of its own."""
+    return sockets / name / {"postgres": ".s.PGSQL.5432", "redis": "redis.sock"}[name]
+
+
 def is_locked(path: Path) -> bool:
     """Whether a live process holds the file's lock. Asking takes no lock that would look like a holder's."""
     try:

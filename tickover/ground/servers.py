@@ -13,6 +13,7 @@ import logging
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -21,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tickover.errors import ConfigurationError, InfrastructureError
-from tickover.ground.server_files import Published, ServerFiles
+from tickover.ground.server_files import Published, ServerFiles, socket_path
 from tickover.ground.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -188,13 +189,23 @@ def _wait_for(files: ServerFiles, user: str, wants: set[str]) -> Published:
         if user in found.errors:
             kind, message = found.errors[user]
             raise (ConfigurationError if kind == "configuration" else InfrastructureError)(message)
-        if wants <= found.urls.keys():
+        if all(name in found.urls and _accepts(found, name) for name in wants):
             return found
         if time.monotonic() > deadline:
             raise InfrastructureError(
                 f"the servers of {files.root.parent} were not ready in {START_TIMEOUT_S:g} s; see {files.log}"
             )
         time.sleep(_POLL_S)
+
+
+def _accepts(published: Published, name: str) -> bool:
+    """Whether something listens where the server is said to be: one that was just killed is still published."""
+    with contextlib.closing(socket.socket(socket.AF_UNIX)) as probe:
+        try:
+            probe.connect(str(socket_path(Path(published.sockets), name)))
+        except OSError:
+            return False
+    return True
 
 
 def _start_supervisor(files: ServerFiles) -> None:

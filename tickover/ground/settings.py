@@ -119,7 +119,7 @@ def get_settings() -> Settings:
         # Only step_timeouts is read as JSON.
         raise ConfigurationError(
             "TICKOVER_STEP_TIMEOUTS is no JSON object; write TICKOVER_STEP_TIMEOUTS__GOAL_SELECTION=120, or "
-            'TICKOVER_STEP_TIMEOUTS=\'{"goal_selection": 120}\''
+            "TICKOVER_STEP_TIMEOUTS='{\"goal_selection\": 120}'"
         ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f".env cannot be read ({error}); mend it or remove it") from error

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tickover import HttpRequest, HttpResponse, Port, PortCall, Step, Workflow
 from tickover.boundary.exchange import decoded, plain_response, port_call, response_of
 from tickover.boundary.files import content_of
-from tickover.boundary.http_client import unchunked
+from tickover.boundary.http_body import unchunked
 from tickover.tape import TapeEntry
 
 PORT = Port(
