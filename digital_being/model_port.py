@@ -30,6 +30,10 @@ class ModelClient:
     def __init__(self) -> None:
         self._client = ollama.Client(host=model_url(), timeout=300)
 
+    def close(self) -> None:
+        """Close the connections."""
+        self._client._client.close()
+
     def chat(self, model: str, messages: list[dict[str, str]], format: str) -> dict[str, Any]:
         """`{"content": text}` for a conversation; `format` is "json" or empty."""
         answer = self._client.chat(model=model, messages=messages, format="json" if format == "json" else "")

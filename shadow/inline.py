@@ -105,7 +105,7 @@ def run_inline(
         started_at=started_at.isoformat() if started_at else "",
         visible=workflow.order,
         steps=runner.steps,
-        effects=tuple(ObservedEffect(effect=effect) for effect in effects),
+        effects=tuple(ObservedEffect(effect=effect) for effect in effects if effect.kind not in workflow.state_kinds),
         state_after=None if after is None else normalise(after, workflow.normalise),
         diverged={step: tuple(sorted(doors)) for step, doors in runner.diverged.items() if doors},
     )

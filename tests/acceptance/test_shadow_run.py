@@ -1,0 +1,115 @@
+"""Shadow runs through the command line, with real servers, a real worker and the real old system."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def environment() -> Iterator[dict[str, str]]:
+    """The environment of a user with an empty data directory, which is removed."""
+    data_dir = Path(tempfile.mkdtemp(prefix="tickover-acceptance-"))
+    data_dir.chmod(0o755)
+    environment = {**os.environ, "TICKOVER_DATA_DIR": str(data_dir), "TICKOVER_TIME_SCALE": "0.01"}
+    yield environment
+    subprocess.run([sys.executable, "cli.py", "servers", "stop"], cwd=ROOT, env=environment, check=False)
+    shutil.rmtree(data_dir)
+
+
+def tickover(environment: dict[str, str], *arguments: str, code: int = 0) -> str:
+    done = subprocess.run(
+        [sys.executable, "cli.py", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True,
+        check=False, timeout=100,
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr
+    return done.stdout
+
+
+def test_a_run_compares_each_tick_once_and_is_reported(environment: dict[str, str]) -> None:
+    """Ten ticks: ten comparisons, none of them a mismatch, and a report that says so."""
+    run: dict[str, Any] = json.loads(tickover(environment, "shadow", "--ticks", "10", "--every", "0s", "--json"))
+    assert sum(run["counts"].values()) == 10
+    assert set(run["counts"]) <= {"match", "improved", "unverified"}
+    assert "10 of 10 ticks compared" in tickover(environment, "report")
+    assert tickover(environment, "findings", run["run"]) == ""
+    shown = json.loads(tickover(environment, "diff", run["run"], "3", "--json"))
+    assert set(shown["observations"]) >= {"control", "candidate"}
+    assert tickover(environment, "diff", run["run"], "99", code=2) == ""
+
+
+@pytest.mark.chaos
+def test_a_killed_run_is_resumed_and_no_tick_is_lost_or_counted_twice(environment: dict[str, str]) -> None:
+    """kill -9 of the runner in mid-run, then --resume: each tick has one comparison, at most one of them not
+    compared."""
+    tickover(environment, "servers", "start")
+    begun = subprocess.Popen(
+        [sys.executable, "cli.py", "shadow", "--ticks", "30", "--every", "0s"], cwd=ROOT, env=environment,
+        stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True,
+    )  # fmt: skip
+    assert begun.stderr is not None
+    run = begun.stderr.readline().split()[1].rstrip(":")
+    deadline = time.monotonic() + 60
+    while (done := _compared(environment, run)) < 5:
+        assert time.monotonic() < deadline, "the run made no progress"
+    os.kill(begun.pid, signal.SIGKILL)
+    begun.wait()
+    begun.stderr.close()
+    assert done < 30
+    resumed = json.loads(tickover(environment, "shadow", "--resume", run, "--json"))
+    assert sum(resumed["counts"].values()) == 30
+    assert resumed["counts"].get("not_compared", 0) <= 1
+    assert set(resumed["counts"]) <= {"match", "improved", "unverified", "not_compared"}
+
+
+def _compared(environment: dict[str, str], run: str) -> int:
+    found = json.loads(tickover(environment, "runs", "--json"))
+    return sum(sum(row["counts"].values()) for row in found if row["run"] == run)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["shadow"], "either --ticks N or --for 24h"),
+        (["shadow", "--ticks", "3", "--for", "1h"], "either --ticks N or --for 24h"),
+        (["shadow", "--for", "soon"], "is no duration"),
+        (["shadow", "--ticks", "3", "--workload", "nowhere:job"], "no module 'nowhere'"),
+        (["shadow", "--ticks", "3", "--workload", "digital_being:steps"], "not a tickover.Workflow"),
+        (["report", "nothing"], "there is no run 'nothing'"),
+        (["report"], "there is no run yet"),
+        (["serve", "--every", "-1"], "-1"),
+    ],
+)
+def test_wrong_input_is_named_and_nothing_is_done(
+    environment: dict[str, str], arguments: list[str], said: str
+) -> None:
+    """The error names the culprit on stderr, the exit code is 2, and stdout stays empty."""
+    done = subprocess.run(
+        [sys.executable, "cli.py", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_loop_goes_on_where_it_was(environment: dict[str, str]) -> None:
+    """Served twice: ticks 0 and 1, then 2 and 3, each adopted once, their letters and notes delivered."""
+    first = tickover(environment, "serve", "--ticks", "2", "--every", "0")
+    second = tickover(environment, "serve", "--ticks", "2", "--every", "0")
+    assert [line.split(":")[0] for line in (first + second).splitlines()] == ["tick 0", "tick 1", "tick 2", "tick 3"]
+    home = Path(environment["TICKOVER_DATA_DIR"]) / "home" / "main"
+    assert len(list((home / "notes").glob("*.md"))) == 4
+    assert len(list((home / "outbox").glob("*.json"))) == 4
