@@ -246,7 +246,7 @@ def test_kill_of_everything_loses_nothing_committed(join: Callable[..., User], d
             os.kill(pid, signal.SIGKILL)
     with servers.use(settings_for(data_dir)) as endpoints:
         # Whoever connects in the very moment of a crash is turned away once.
-        assert eventually(lambda: ask_if_up(endpoints.database_url, "SELECT value FROM kept")) == 42
+        assert eventually(lambda: ask_if_up(endpoints.database_url, "SELECT value FROM kept") == 42)
 
 
 @pytest.mark.parametrize("name", ["postgres", "redis"])
