@@ -34,23 +34,12 @@ def _surroundings(workload: str | None, *, services: bool = False) -> Iterator[N
         yield
 
 
-@contextlib.contextmanager
-def _worker(threads: int) -> Iterator[None]:
+def _worker(threads: int) -> contextlib.AbstractContextManager[None]:
     """A worker for a command's duration, unless one is there."""
-    from async_tick.worker import live_workers, start_worker
+    from async_tick.worker import keep_worker
 
-    if live_workers() > 0:
-        yield
-        return
-    log_path = get_settings().data_dir.expanduser().absolute() / "logs" / f"worker-{os.getpid()}.log"
-    log_path.unlink(missing_ok=True)
-    worker = start_worker(log_path=log_path, pool="threads", concurrency=threads, name=f"own-{os.getpid()}")
-    try:
-        worker.ready()
-        click.echo(f"no worker was there: started one, log in {log_path}", err=True)
-        yield
-    finally:
-        worker.stop()
+    logs = get_settings().data_dir.expanduser().absolute() / "logs"
+    return keep_worker(logs, threads=threads, name="own", say=lambda text: click.echo(text, err=True))
 
 
 _workload = click.option("--workload", default=None, metavar="MODULE:NAME", show_envvar=True, help="The job.")

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import logging
+import os
 import sys
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from async_tick.connection import Connection
+from async_tick.connection import LOST, Connection
 from tickover.errors import InfrastructureError
 from tickover.ground.process import ChildProcess
+
+log = logging.getLogger(__name__)
+
+# How often whoever needs a worker looks whether there is one, in seconds of real time.
+LOOK_S = 1.0
 
 _WORKERS = """
 SELECT count(DISTINCT pid) FROM pg_stat_activity
@@ -16,9 +26,12 @@ WHERE application_name = 'tickover sweeper' AND datname = current_database()
 """
 
 
+_connection = Connection("tickover status")
+
+
 def live_workers() -> int:
     """How many workers are connected to the database in use."""
-    return int(Connection("tickover status").rows(_WORKERS)[0][0])
+    return int(_connection.rows(_WORKERS)[0][0])
 
 
 def worker_arguments(*, pool: str, concurrency: int, queues: str | None, name: str, log_level: str) -> list[str]:
@@ -50,3 +63,47 @@ def start_worker(
         )
     arguments = worker_arguments(pool=pool, concurrency=concurrency, queues=queues, name=name, log_level="INFO")
     return WorkerProcess(arguments, env=env, log_path=log_path)
+
+
+@contextlib.contextmanager
+def keep_worker(
+    logs: Path, *, threads: int, name: str, env: Mapping[str, str] | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> Iterator[None]:  # fmt: skip
+    """See to it that a worker is there as long as the context lasts: one is started where none is, and again if it
+    ends. What was started is stopped. logs: folder of its logs. Raises InfrastructureError if none comes up at
+    first."""
+    over = threading.Event()
+    own: list[WorkerProcess] = []
+    numbers = itertools.count(1)
+
+    def ensure() -> None:
+        if (own and own[-1].alive()) or live_workers() > 0:
+            return
+        number = next(numbers)
+        log_path = logs / f"worker-{name}-{os.getpid()}-{number}.log"
+        # Steps wait on the network: threads of one process do that in a third of the memory of processes.
+        own.append(start_worker(
+            log_path=log_path, pool="threads", concurrency=threads, name=f"{name}-{os.getpid()}-{number}", env=env
+        ))  # fmt: skip
+        own[-1].ready()
+        say(f"no worker was there: started one ({threads} threads, log in {log_path})")
+
+    def watch() -> None:
+        while not over.wait(LOOK_S):
+            try:
+                ensure()
+            except (*LOST, InfrastructureError) as error:
+                log.warning("worker.missing", extra={"reason": str(error)})
+
+    watcher = threading.Thread(target=watch, name="tickover-worker-keeper", daemon=True)
+    try:
+        ensure()
+        watcher.start()
+        yield
+    finally:
+        over.set()
+        if watcher.is_alive():
+            watcher.join()
+        for process in own:
+            process.stop()

@@ -9,6 +9,7 @@ import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from async_tick.worker import keep_worker
 from shadow.compare import Comparison
 from shadow.keys import evidence_keys
 from shadow.observation import Graph
@@ -78,7 +79,9 @@ def run_plan(plan: RunPlan, *, resume: bool, workers: int, tell: Tell, say: Say)
             )
         stack.enter_context(store.hold(plan.run, holder))
         store.set_status(plan.run, "running")
-        stack.enter_context(_worker(workers, plan, env, say))
+        if workers:
+            logs = settings.data_dir.expanduser().absolute() / "logs"
+            stack.enter_context(keep_worker(logs, threads=workers, name=f"shadow-{plan.run}", env=env, say=say))
         homes = _homes(plan, workflow, fresh=not resume)
         try:
             RecordRunner(plan, record, workflow, store, homes, env, tell).run()
@@ -86,28 +89,6 @@ def run_plan(plan: RunPlan, *, resume: bool, workers: int, tell: Tell, say: Say)
             store.set_status(plan.run, "interrupted")
             raise
         store.set_status(plan.run, "done")
-
-
-@contextlib.contextmanager
-def _worker(workers: int, plan: RunPlan, env: dict[str, str], say: Say) -> Iterator[None]:
-    """A worker for the run's duration, unless one is there or none is wanted."""
-    from async_tick.worker import live_workers, start_worker
-
-    if workers == 0 or live_workers() > 0:
-        yield
-        return
-    data_dir = get_settings().data_dir.expanduser().absolute()
-    log_path = data_dir / "logs" / f"worker-{plan.run}-{os.getpid()}.log"
-    # Steps wait on the network: threads of one process do that in a third of the memory of processes.
-    worker = start_worker(
-        log_path=log_path, pool="threads", concurrency=workers, name=f"shadow-{os.getpid()}", env=env
-    )
-    try:
-        worker.ready()
-        say(f"no worker was there: started one ({workers} threads, log in {log_path})")
-        yield
-    finally:
-        worker.stop()
 
 
 def _homes(plan: RunPlan, workflow: Workflow, *, fresh: bool) -> Homes:

@@ -51,7 +51,6 @@ def test_a_run_compares_each_tick_once_and_is_reported(environment: dict[str, st
     assert tickover(environment, "diff", run["run"], "99", code=2) == ""
 
 
-@pytest.mark.chaos
 def test_a_killed_run_is_resumed_and_no_tick_is_lost_or_counted_twice(environment: dict[str, str]) -> None:
     """kill -9 of the runner in mid-run, then --resume: each tick has one comparison, at most one of them not
     compared."""

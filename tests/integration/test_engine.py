@@ -140,7 +140,6 @@ def test_a_critical_failure_fails_the_tick(orchestrator: ModuleType, start_worke
     assert ended.steps["second"].status == "cancelled"
 
 
-@pytest.mark.chaos
 def test_a_killed_worker_tree_loses_no_tick(
     orchestrator: ModuleType, start_worker: StartWorker, tmp_path: Path
 ) -> None:
