@@ -7,8 +7,8 @@ from alembic import context
 
 from tickover.ground.database import Base
 
-# A finished migration has no shadow package any more; its tables are then no part of the schema.
-for package in ("async_tick", "shadow"):
+# A finished migration has no shadow and no reports any more; their tables are then no part of the schema.
+for package in ("async_tick", "shadow", "reports"):
     if importlib.util.find_spec(package) is not None and importlib.util.find_spec(f"{package}.models") is not None:
         importlib.import_module(f"{package}.models")
 

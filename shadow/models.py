@@ -106,6 +106,7 @@ class ShadowComparison(Base):
     control_ms: Mapped[float | None] = mapped_column(Double)
     candidate_ms: Mapped[float | None] = mapped_column(Double)
     control_gave_up: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
+    candidate_gave_up: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
     steps: Mapped[str] = mapped_column(Text)
     document: Mapped[str] = mapped_column(Text)
     behaviour_key: Mapped[str] = mapped_column(Text)

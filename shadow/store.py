@@ -302,6 +302,7 @@ class Store:
                 control_ms=control.duration_ms if control else None,
                 candidate_ms=candidate.duration_ms if candidate else None,
                 control_gave_up=bool(control and control.trouble),
+                candidate_gave_up=bool(candidate and candidate.trouble),
                 steps=canonical_text(_step_rows(comparison, control, candidate)),
                 document=canonical_text(comparison.to_json()),
                 behaviour_key=run.behaviour_key,
