@@ -1,0 +1,261 @@
+"""All SQL of evidence: counts that the database makes of one narrow row a tick, so that a report over a million
+ticks reads a few hundred rows."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Engine, text
+
+# The duration of a tick that did not end well is above every limit: it is censored, never dropped.
+_OLD = "CASE WHEN control_outcome = 'done' THEN control_ms ELSE 'Infinity' END"
+_NEW = "CASE WHEN candidate_outcome = 'done' THEN candidate_ms ELSE 'Infinity' END"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Group:
+    """All ticks that are alike in what is counted; immutable.
+
+    steps: a letter for each step, steps in the order of their bytes: E equal, D differs, C consequence, N not
+    applicable, - not compared; empty where nothing was compared.
+    """
+
+    kind: str
+    stratum: str | None
+    control_outcome: str | None
+    candidate_outcome: str | None
+    control_gave_up: bool
+    candidate_gave_up: bool
+    steps: str
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Slower:
+    """How many ticks of the candidate exceed a limit, of how many; immutable."""
+
+    n: int
+    exceed: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Hour:
+    """The ticks that were compared within an hour of the clock; immutable. covered_s: seconds that they span."""
+
+    begins: dt.datetime
+    count: int
+    bad: int
+    covered_s: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Episode:
+    """Ticks that count against the candidate, with no long gap between them; immutable."""
+
+    first_tick: int
+    last_tick: int
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Episodes:
+    """The episodes of a run; immutable. longest_streak: most such ticks in a row."""
+
+    count: int
+    longest_streak: int
+    largest: tuple[Episode, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Span:
+    """A stretch of a run for a curve over time; immutable. Milliseconds are medians; ratio is the median of pairs."""
+
+    last_tick: int
+    count: int
+    control_ms: float | None
+    candidate_ms: float | None
+    ratio: float | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TickRow:
+    """A tick as a list behind a figure shows it; immutable."""
+
+    tick: int
+    kind: str
+    reason: str
+    control_ms: float | None
+    candidate_ms: float | None
+
+
+class Aggregates:
+    """The evidence of one run as the database counts it. Ticks up to `until` only, where it is given."""
+
+    def __init__(self, engine: Engine, run: str, until: int | None = None) -> None:
+        self.engine, self.run, self.until = engine, run, until
+
+    def groups(self) -> list[Group]:
+        """The ticks, alike ones counted together."""
+        columns = "kind, stratum, control_outcome, candidate_outcome, control_gave_up, candidate_gave_up, steps"
+        rows = self._rows(
+            f"SELECT {columns}, count(*) AS count FROM tick_evidence WHERE {self._which} "
+            f"GROUP BY {columns} ORDER BY {columns}"
+        )
+        return [Group(**row) for row in rows]
+
+    def exceeding(self, limits: Sequence[tuple[float, float]]) -> Slower:
+        """How many ticks exceed `factor * control + extra_ms`, for each (factor, extra_ms); factor 0 asks for a fixed
+        limit."""
+        filters = ", ".join(f"count(*) FILTER (WHERE {_slower(index)}) AS c{index}" for index in range(len(limits)))
+        row = self._rows(
+            f"SELECT count(*) AS n{', ' if filters else ''}{filters} FROM tick_evidence WHERE {self._which}",
+            _limits(limits),
+        )[0]
+        return Slower(n=row["n"], exceed=tuple(row[f"c{index}"] for index in range(len(limits))))
+
+    def block_means(self, size: int, factor: float, extra_ms: float) -> dict[float, int]:
+        """Shares of ticks that exceed `factor * control + extra_ms`, per complete block of `size` ticks: share ->
+        number of blocks."""
+        rows = self._rows(
+            f"SELECT slower, count(*) AS blocks FROM (SELECT count(*) AS n, count(*) FILTER (WHERE {_slower(0)}) "
+            f"AS slower FROM tick_evidence WHERE {self._which} GROUP BY tick / :size) AS block WHERE n = :size "
+            "GROUP BY slower ORDER BY slower",
+            {"size": size} | _limits([(factor, extra_ms)]),
+        )
+        return {row["slower"] / size: row["blocks"] for row in rows}
+
+    def ordered(self, side: str, ranks: Sequence[int], n: int) -> list[float]:
+        """The durations of a side ("control" or "candidate") at these ranks, from 1, of n ticks, in milliseconds."""
+        if not ranks or not n:
+            return []
+        value = _OLD if side == "control" else _NEW
+        row = self._rows(
+            f"SELECT percentile_disc(CAST(:shares AS double precision[])) WITHIN GROUP (ORDER BY {value}) AS found "
+            f"FROM tick_evidence WHERE {self._which}",
+            {"shares": [(rank - 0.5) / n for rank in ranks]},
+        )[0]
+        return [float(found) for found in row["found"]]
+
+    def ratios(self, shares: Sequence[float]) -> list[float]:
+        """The ratio candidate / control at these shares of the ticks on which both ended well."""
+        row = self._rows(
+            "SELECT percentile_disc(CAST(:shares AS double precision[])) WITHIN GROUP "
+            f"(ORDER BY candidate_ms / control_ms) AS found FROM tick_evidence WHERE {self._which} "
+            "AND control_outcome = 'done' AND candidate_outcome = 'done' AND control_ms > 0",
+            {"shares": list(shares)},
+        )[0]
+        return [float(found) for found in row["found"] or []]
+
+    def hours(self, bad: Sequence[str]) -> list[Hour]:
+        """The hours in which ticks were compared; `bad` are the kinds to count apart."""
+        rows = self._rows(
+            "SELECT date_trunc('hour', compared_at) AS begins, count(*) AS count, "
+            "count(*) FILTER (WHERE kind = ANY(:bad)) AS bad, "
+            "extract(epoch FROM max(compared_at) - min(compared_at))::float8 AS span_s "
+            f"FROM tick_evidence WHERE {self._which} GROUP BY 1 ORDER BY 1",
+            {"bad": list(bad)},
+        )
+        return [
+            Hour(
+                begins=row["begins"], count=row["count"], bad=row["bad"],
+                covered_s=min(3600.0, row["span_s"] * row["count"] / (row["count"] - 1)) if row["count"] > 1 else 0.0,
+            )
+            for row in rows
+        ]  # fmt: skip
+
+    def episodes(self, bad: Sequence[str], gap: int, limit: int = 5) -> Episodes:
+        """Ticks of these kinds, those at most `gap` apart being one episode; of the largest, `limit` are named."""
+        rows = self._rows(
+            "WITH bad AS (SELECT tick, tick - lag(tick) OVER (ORDER BY tick) AS since FROM tick_evidence "
+            f"WHERE {self._which} AND kind <> 'match' AND kind = ANY(:bad)), "
+            "named AS (SELECT tick, count(*) FILTER (WHERE since IS NULL OR since > :gap) OVER (ORDER BY tick) AS "
+            "episode, count(*) FILTER (WHERE since IS NULL OR since > 1) OVER (ORDER BY tick) AS streak FROM bad), "
+            "streaks AS (SELECT episode, min(tick) AS first, max(tick) AS last, count(*) AS count FROM named "
+            "GROUP BY episode, streak) "
+            "SELECT min(first) AS first_tick, max(last) AS last_tick, sum(count)::bigint AS count, "
+            "count(*) OVER () AS episodes, max(max(count)) OVER () AS longest FROM streaks "
+            "GROUP BY episode ORDER BY count DESC, first_tick LIMIT :limit",
+            {"bad": list(bad), "gap": gap, "limit": limit},
+        )
+        if not rows:
+            return Episodes(count=0, longest_streak=0, largest=())
+        return Episodes(
+            count=rows[0]["episodes"],
+            longest_streak=rows[0]["longest"],
+            largest=tuple(
+                Episode(first_tick=row["first_tick"], last_tick=row["last_tick"], count=row["count"]) for row in rows
+            ),
+        )
+
+    def spans(self, count: int) -> list[Span]:
+        """At most `count` stretches of the run, of equal numbers of ticks, in order."""
+        rows = self._rows(
+            f"WITH size AS (SELECT greatest(1, ceil((max(tick) + 1) / CAST(:count AS float8)))::int AS ticks "
+            f"FROM tick_evidence WHERE {self._which}) "
+            "SELECT max(tick) AS last_tick, count(*) AS count, "
+            f"percentile_disc(0.5) WITHIN GROUP (ORDER BY {_OLD}) AS control_ms, "
+            f"percentile_disc(0.5) WITHIN GROUP (ORDER BY {_NEW}) AS candidate_ms, "
+            "percentile_disc(0.5) WITHIN GROUP (ORDER BY candidate_ms / control_ms) "
+            "FILTER (WHERE control_outcome = 'done' AND candidate_outcome = 'done' AND control_ms > 0) AS ratio "
+            f"FROM tick_evidence, size WHERE {self._which} GROUP BY tick / size.ticks ORDER BY 1",
+            {"count": count},
+        )
+        return [Span(**row) for row in rows]
+
+    def groups_by_span(self, ends: Sequence[int]) -> list[list[Group]]:
+        """The ticks up to each of these last ticks, counted apart from those of the stretch before."""
+        columns = "kind, stratum, control_outcome, candidate_outcome, control_gave_up, candidate_gave_up, steps"
+        rows = self._rows(
+            f"SELECT width_bucket(tick, CAST(:begins AS int[])) AS span, {columns}, count(*) AS count "
+            f"FROM tick_evidence WHERE {self._which} GROUP BY span, {columns} ORDER BY span, {columns}",
+            {"begins": [end + 1 for end in ends]},
+        )
+        found: list[list[Group]] = [[] for _ in ends]
+        for row in rows:
+            span = row.pop("span")
+            if span < len(found):
+                found[span].append(Group(**row))
+        return found
+
+    def ticks(self, condition: str, values: Mapping[str, Any], limit: int) -> tuple[int, list[TickRow]]:
+        """How many ticks meet a condition in SQL on tick_evidence (made here or in reports.explain, never by a
+        user), and the first `limit` of them."""
+        where = f"{self._which} AND ({condition})"
+        total = self._rows(f"SELECT count(*) AS n FROM tick_evidence WHERE {where}", values)[0]["n"]
+        rows = self._rows(
+            "SELECT e.tick, e.kind, c.reason, e.control_ms, e.candidate_ms FROM (SELECT * FROM tick_evidence "
+            f"WHERE {where} ORDER BY tick LIMIT :limit) AS e JOIN shadow_comparisons AS c USING (run, tick) "
+            "ORDER BY e.tick",
+            {"limit": limit, **values},
+        )
+        return total, [TickRow(**row) for row in rows]
+
+    @property
+    def _which(self) -> str:
+        return "run = :run" if self.until is None else "run = :run AND tick <= :until"
+
+    def _rows(self, statement: str, values: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+        bound: dict[str, Any] = {"run": self.run, **(values or {})}
+        if self.until is not None:
+            bound["until"] = self.until
+        with self.engine.connect() as connection:
+            return [dict(row) for row in connection.execute(text(statement), bound).mappings()]
+
+
+def _slower(index: int) -> str:
+    """The condition that a tick exceeds limit number `index`. With factor 0 the control's duration, which may be
+    infinite, must not enter."""
+    return (
+        f"{_NEW} > CASE WHEN :factor{index} = 0 THEN :extra{index} ELSE :factor{index} * {_OLD} + :extra{index} END"
+    )
+
+
+def _limits(limits: Sequence[tuple[float, float]]) -> dict[str, float]:
+    return {
+        name: value
+        for index, (factor, extra_ms) in enumerate(limits)
+        for name, value in ((f"factor{index}", float(factor)), (f"extra{index}", float(extra_ms)))
+    }
