@@ -9,7 +9,7 @@ from async_tick.outcome import ExecutionOutcome
 from tickover.canonical import Json, canonical_text, normalise, parse
 from tickover.context import thaw
 from tickover.errors import TickoverError
-from tickover.ground.database import connect_raw
+from tickover.ground.raw import connect_raw
 from tickover.workflow import Workflow
 
 # The advisory transaction lock of the route: writers take it shared, a move of the route exclusively.

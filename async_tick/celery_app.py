@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import gc
 import os
 from typing import Any
 
 from celery import Celery
-from celery.signals import worker_init, worker_process_init
+from celery.signals import worker_before_create_process, worker_init, worker_process_init
 from kombu.entity import Queue
 
+from async_tick.events import GatherEvents
 from async_tick.tasks import register_steps
 from tickover.ground import servers
 from tickover.ground.settings import Settings, get_settings, reset_settings
@@ -67,6 +69,7 @@ def make_app(settings: Settings) -> Celery:
         enable_utc=True,
         timezone="UTC",
     )
+    app.steps["consumer"].add(GatherEvents)
     register_steps(app, workflow)
     return app
 
@@ -79,14 +82,29 @@ def _check_before_work(sender: Any = None, **_: Any) -> None:
     """Refuse to work on a schema that is not this code's, or with limits for steps that there are not."""
     from async_tick.steps import step_limits
     from async_tick.sweeper import Sweeper
+    from tickover.ground.raw import schema_is_current
+
+    settings = get_settings()
+    if not schema_is_current():
+        _explain_schema()
+    step_limits(load_workload(settings.workload), settings)
+    Sweeper(app, settings).start()
+
+
+def _explain_schema() -> None:
+    # Loaded only where something is wrong: a worker does without an ORM, whose memory counts once per process.
     from tickover.ground import migrate
     from tickover.ground.database import dispose_engines, engine
 
-    settings = get_settings()
     migrate.require_current(engine())
     dispose_engines()
-    step_limits(load_workload(settings.workload), settings)
-    Sweeper(app, settings).start()
+
+
+@worker_before_create_process.connect
+def _before_fork(**_: Any) -> None:
+    """What was loaded so far stays shared between parent and children: the collector no longer writes to it."""
+    gc.collect()
+    gc.freeze()
 
 
 @worker_process_init.connect

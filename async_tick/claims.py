@@ -53,7 +53,7 @@ class Claim:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Completion:
-    """What a completion did; immutable. ready: steps that became ready. next: the successor claimed with it."""
+    """What a completion did; immutable. ready: steps that became ready. next: the step claimed with it."""
 
     accepted: bool
     ready: tuple[str, ...] = ()
@@ -90,7 +90,7 @@ class Claims:
     ) -> Completion:  # fmt: skip
         """Finish the step with a status (done, failed, not_applicable); `result` is canonical text.
 
-        next_limits: successors that may be claimed with it -> limit in seconds. A completion that was refused
+        next_limits: steps that may be claimed with it -> limit in seconds. A completion that was refused
         changed nothing.
         """
         token = str(uuid.uuid4()) if next_limits else None
@@ -105,8 +105,8 @@ class Claims:
         successor = None
         if row[2] is not None and token is not None:
             successor = Claim(
-                ground=claim.ground, step=row[2], token=token, attempt=row[3], phase=row[4], failure=None,
-                results=parse(row[5]), absent=parse(row[6]),
+                ground=claim.ground, step=row[2], token=token, attempt=row[3], phase=row[4], failure=row[5],
+                results=parse(row[6]), absent=parse(row[7]),
             )  # fmt: skip
         return Completion(accepted=row[0], ready=tuple(row[1]), next=successor)
 

@@ -1,4 +1,4 @@
-"""A PostgreSQL connection of a thread's own, in autocommit, that reconnects when it was lost."""
+"""PostgreSQL connections in autocommit that are made anew when they were lost: one of a thread's own, or a pool."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import psycopg2
 
-from tickover.ground.database import connect_raw
+from tickover.ground.raw import connect_raw
 
 # What a lost connection raises. The outcome of the statement is then unknown and must be read again.
 LOST = (psycopg2.OperationalError, psycopg2.InterfaceError)
@@ -48,3 +48,46 @@ class Connection:
         except LOST:
             self.drop()
             raise
+
+
+class Pool:
+    """Connections that threads share: each statement takes one that is free. One per process; a fork begins anew."""
+
+    def __init__(self, application_name: str) -> None:
+        self._name = application_name
+        self._free: list[Any] = []
+        self._pid = os.getpid()
+
+    def rows(self, statement: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+        """All rows of one statement, which is a transaction of its own. Raises DatabaseUnreachable, and what `LOST`
+        names; a lost connection is closed, and so are those that waited with it."""
+        connection = self._take()
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(statement, values)
+                rows = list(cursor.fetchall()) if cursor.description else []
+        except LOST:
+            self.close()
+            connection.close()
+            raise
+        except BaseException:
+            connection.close()
+            raise
+        self._free.append(connection)
+        return rows
+
+    def close(self) -> None:
+        """Close the connections that are free."""
+        while self._free:
+            self._free.pop().close()
+
+    def _take(self) -> Any:
+        if self._pid != os.getpid():
+            # A child must neither use nor close its parent's connections; what it drops here stays open there.
+            self._inherited, self._free, self._pid = self._free, [], os.getpid()
+        try:
+            return self._free.pop()
+        except IndexError:
+            connection = connect_raw(application_name=self._name)
+            connection.autocommit = True
+            return connection

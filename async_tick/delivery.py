@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tickover.canonical import parse
 from tickover.effects import Effect
-from tickover.ground.database import connect_raw
+from tickover.ground.raw import connect_raw
 from tickover.workflow import Workflow
 
 _PENDING = """

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import threading
 from collections import defaultdict
+from collections.abc import Iterator
 
-from async_tick.connection import LOST, Connection
+from async_tick.connection import LOST, Connection, Pool
 from tickover.errors import InfrastructureError, TickoverError
 
 _ENDED = "SELECT execution_id FROM workflows WHERE execution_id = ANY (%s) AND status <> 'running'"
@@ -20,6 +22,7 @@ class Listener:
 
     def __init__(self) -> None:
         self._connection = Connection("tickover listener")
+        self._reader = Pool("tickover waiter")
         self._waiters: dict[str, list[threading.Event]] = defaultdict(list)
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -27,22 +30,26 @@ class Listener:
         self._look = threading.Event()
         self._over = threading.Event()
 
-    def wait(self, execution_id: str, timeout_s: float | None) -> bool:
-        """Whether the execution ended within the timeout (None: wait for ever). One that has ended is seen at
-        once."""
+    @contextlib.contextmanager
+    def expect(self, execution_id: str) -> Iterator[threading.Event]:
+        """An event that is set when the execution ends; an end that came before is not seen by it."""
         event = threading.Event()
         with self._lock:
             self._waiters[execution_id].append(event)
             self._ensure_thread()
         try:
-            if self._ended([execution_id]):
-                return True
-            return event.wait(timeout_s)
+            yield event
         finally:
             with self._lock:
                 self._waiters[execution_id].remove(event)
                 if not self._waiters[execution_id]:
                     del self._waiters[execution_id]
+
+    def wait(self, execution_id: str, timeout_s: float | None) -> bool:
+        """Whether the execution ended within the timeout (None: wait for ever). One that has ended is seen at
+        once."""
+        with self.expect(execution_id) as event:
+            return bool(self._ended([execution_id])) or event.wait(timeout_s)
 
     def start(self, timeout_s: float = 10.0) -> None:
         """Be listening when this returns, so that no end from now on is missed."""
@@ -55,6 +62,7 @@ class Listener:
         self._over.set()
         if self._thread is not None:
             self._thread.join()
+        self._reader.close()
 
     def _ensure_thread(self) -> None:
         if self._thread is None or self._pid != os.getpid() or not self._thread.is_alive():
@@ -64,12 +72,9 @@ class Listener:
 
     def _ended(self, names: list[str]) -> list[str]:
         try:
-            return [row[0] for row in self._reader().rows(_ENDED, (names,))]
+            return [row[0] for row in self._reader.rows(_ENDED, (names,))]
         except (*LOST, InfrastructureError):
             return []
-
-    def _reader(self) -> Connection:
-        return _readers
 
     def _run(self) -> None:
         session = None
@@ -103,7 +108,6 @@ class Listener:
                 event.set()
 
 
-_readers = Connection("tickover waiter")
 _listener = Listener()
 
 

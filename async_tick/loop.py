@@ -16,7 +16,7 @@ from async_tick.outcome import ExecutionOutcome
 from tickover.draws import seed_of
 from tickover.errors import ConfigurationError
 from tickover.execution import ExecutionKey, Purpose, System
-from tickover.ground.database import connect_raw
+from tickover.ground.raw import connect_raw
 from tickover.workflow import Workflow
 
 Tell = Callable[[int, ExecutionOutcome, bool], None]

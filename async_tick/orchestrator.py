@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from async_tick import sql
-from async_tick.connection import LOST, Connection
+from async_tick.connection import LOST, Pool
 from async_tick.listener import listener
 from async_tick.outcome import ExecutionOutcome, read_outcome
 from tickover.canonical import Json, canonical_text, digest
@@ -18,7 +18,7 @@ from tickover.errors import ConfigurationError, InfrastructureError, TickoverErr
 from tickover.execution import ExecutionKey, Purpose, System
 from tickover.workflow import Workflow
 
-_connection = Connection("tickover orchestrator")
+_connection = Pool("tickover orchestrator")
 # Threads that wait for async callers; each costs a stack, not a database connection.
 _pool = ThreadPoolExecutor(max_workers=64, thread_name_prefix="tickover-wait")
 
@@ -92,20 +92,30 @@ def outcome(execution_id: str) -> ExecutionOutcome:
 def wait(execution_id: str, timeout_s: float | None = None) -> ExecutionOutcome:
     """The outcome of an execution, once it has ended. Raises TickTimeout after `timeout_s` seconds."""
     if not listener().wait(execution_id, timeout_s):
-        raise TickTimeout(
-            f"execution {execution_id} did not end within {timeout_s:g} s; it goes on. "
-            "`tickover status` shows whether a worker is there for each queue"
-        )
+        raise _late(execution_id, timeout_s)
     return outcome(execution_id)
+
+
+def _late(execution_id: str, timeout_s: float | None) -> TickTimeout:
+    return TickTimeout(
+        f"execution {execution_id} did not end within {timeout_s:g} s; it goes on. "
+        "`tickover status` shows whether a worker is there for each queue"
+    )
 
 
 def execute(
     key: ExecutionKey, workflow: Workflow, *, timeout_s: float | None = None, **start_with: Any
 ) -> ExecutionOutcome:
     """Start an execution or join it, and wait for its end: `start` and `wait` in one."""
+    execution_id = str(key)
     listener().start()
-    start(key, workflow, **start_with)
-    return wait(str(key), timeout_s)
+    with listener().expect(execution_id) as ended:
+        if not start(key, workflow, **start_with):
+            # It was there before, and may have ended before anyone listened.
+            return wait(execution_id, timeout_s)
+        if not ended.wait(timeout_s):
+            raise _late(execution_id, timeout_s)
+    return outcome(execution_id)
 
 
 class Orchestrator:

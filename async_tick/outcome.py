@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from async_tick.connection import Connection
+from async_tick.connection import Pool
 from tickover.canonical import Json, parse
 from tickover.effects import Effect
 from tickover.errors import ConfigurationError
@@ -54,38 +54,46 @@ class ExecutionOutcome:
         return None if self.finished_at is None else (self.finished_at - self.created_at).total_seconds() * 1000
 
 
-_WORKFLOW = "SELECT id, status, error, state, input, created_at, finished_at FROM workflows WHERE execution_id = %s"
-_STEPS = """
-SELECT s.step, s.status, s.phase, s.error, s.attempt, s.recoveries, s.started_at, s.finished_at, c.state
-FROM step_runs s LEFT JOIN workflow_checkpoints c ON c.workflow_id = s.workflow_id AND c.stage = s.step
-WHERE s.workflow_id = %s ORDER BY s.position
+# One round trip. Instants travel as microseconds since the epoch, which JSON keeps exactly.
+_OUTCOME = """
+SELECT w.status, w.error, w.state, w.input, w.created_at, w.finished_at, coalesce((
+    SELECT json_agg(json_build_array(s.step, s.status, s.phase, s.error, s.attempt, s.recoveries,
+                                     (extract(epoch FROM s.started_at) * 1000000)::bigint,
+                                     (extract(epoch FROM s.finished_at) * 1000000)::bigint, c.state)
+                    ORDER BY s.position)
+    FROM step_runs s LEFT JOIN workflow_checkpoints c ON c.workflow_id = s.workflow_id AND c.stage = s.step
+    WHERE s.workflow_id = w.id), '[]'), coalesce((
+    SELECT json_agg(json_build_array(e.step, e.position, e.number, e.kind, e.payload, e.key)
+                    ORDER BY e.position, e.number)
+    FROM effects e WHERE e.workflow_id = w.id), '[]')
+FROM workflows w WHERE w.execution_id = %s
 """
-_EFFECTS = (
-    "SELECT step, position, number, kind, payload, key FROM effects WHERE workflow_id = %s ORDER BY position, number"
-)
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
-def read_outcome(connection: Connection, execution_id: str) -> ExecutionOutcome:
+def read_outcome(connection: Pool, execution_id: str) -> ExecutionOutcome:
     """How an execution stands now. Raises ConfigurationError if there is none of that name."""
-    found = connection.rows(_WORKFLOW, (execution_id,))
+    found = connection.rows(_OUTCOME, (execution_id,))
     if not found:
         raise ConfigurationError(f"there is no execution {execution_id!r}; `tickover checkpoints` lists them")
-    row = found[0]
+    status, error, state, given, created_at, finished_at, steps, effects = found[0]
     return ExecutionOutcome(
-        execution_id=execution_id, status=row[1], error=row[2], state=parse(row[3]), input=parse(row[4]),
-        created_at=row[5], finished_at=row[6],
-        steps={step[0]: _step(step) for step in connection.rows(_STEPS, (row[0],))},
+        execution_id=execution_id, status=status, error=error, state=parse(state), input=parse(given),
+        created_at=created_at, finished_at=finished_at, steps={step[0]: _step(step) for step in steps},
         effects=tuple(
-            Effect(step=effect[0], position=effect[1], number=effect[2], kind=effect[3], payload=parse(effect[4]),
-                   key=effect[5])
-            for effect in connection.rows(_EFFECTS, (row[0],))
+            Effect(step=step, position=position, number=number, kind=kind, payload=parse(payload), key=key)
+            for step, position, number, kind, payload, key in effects
         ),
     )  # fmt: skip
 
 
-def _step(row: tuple[Any, ...]) -> StepOutcome:
+def _instant(microseconds: int | None) -> dt.datetime | None:
+    return None if microseconds is None else _EPOCH + dt.timedelta(microseconds=microseconds)
+
+
+def _step(row: list[Any]) -> StepOutcome:
     status = "fallback" if row[1] == "done" and row[2] == "fallback" else row[1]
     return StepOutcome(
         status=status, error=row[3] if status != "done" else None, attempts=row[4], recoveries=row[5],
-        started_at=row[6], finished_at=row[7], result=None if row[8] is None else parse(row[8]),
+        started_at=_instant(row[6]), finished_at=_instant(row[7]), result=None if row[8] is None else parse(row[8]),
     )  # fmt: skip

@@ -60,10 +60,10 @@ class StepRunner:
         """The step if it is there to be claimed. The deadline is that of scale 1 until the scale is known."""
         return self._claims.claim(execution_id, step, self.limit_s(step, 1.0))
 
-    def run(self, claim: Claim, successors: tuple[str, ...]) -> Completion:
-        """Run the step and finish it; `successors` may be claimed with the completion."""
+    def run(self, claim: Claim, others: tuple[str, ...]) -> Completion:
+        """Run the step and finish it; `others` may be claimed with the completion."""
         step = self.workflow.step(claim.step)
-        limits = {name: self.limit_s(name, claim.ground.time_scale) for name in successors}
+        limits = {name: self.limit_s(name, claim.ground.time_scale) for name in others}
         function = step.fallback if claim.phase == "fallback" and step.fallback is not None else step.run
         context = self._context(claim, step)
         soft_s = self.limits[step.name] * claim.ground.time_scale

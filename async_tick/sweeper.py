@@ -10,6 +10,7 @@ from celery import Celery
 
 from async_tick import sql
 from async_tick.connection import LOST, Connection
+from async_tick.tasks import send_hint
 from tickover.errors import InfrastructureError
 from tickover.ground.settings import Settings
 
@@ -55,11 +56,5 @@ class Sweeper:
         ):
             if recovered:
                 log.info("step.recovered", extra={"execution": execution_id, "step": step})
-            try:
-                self._app.send_task(
-                    f"{workflow}.{step}", args=[execution_id], queue=queue, ignore_result=True, retry=False
-                )
-                sent += 1
-            except Exception as error:  # noqa: BLE001 - kombu's transports raise whatever their client raises
-                log.warning("hint.unsent", extra={"execution": execution_id, "step": step, "reason": str(error)})
+            sent += send_hint(self._app, f"{workflow}.{step}", execution_id, queue)
         return sent

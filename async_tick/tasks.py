@@ -3,16 +3,20 @@ successor."""
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import threading
+import time
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from celery import Celery
 
-from async_tick.claims import Claim, Claims
+from async_tick.claims import Claims
 from async_tick.connection import Connection
+from async_tick.events import StepEvents
 from async_tick.liveness import Liveness
 from async_tick.steps import StepRunner
 from tickover.ground.settings import get_settings
@@ -44,68 +48,77 @@ def runner_of(workflow: Workflow) -> StepRunner:
 
 def register_steps(app: Celery, workflow: Workflow) -> None:
     """Register one task per step of the workflow."""
+    events = StepEvents(app)
     for step in workflow.steps:
         name = task_name(workflow, step.name)
 
         def run_step(self: Any, execution_id: str, step: str = step.name) -> None:
             """Run a step of an execution, if it is there to be claimed."""
-            _run(app, workflow, self, execution_id, step)
+            _run(app, workflow, events, self, execution_id, step)
 
         app.task(run_step, bind=True, name=name, ignore_result=True)
 
 
-def _run(app: Celery, workflow: Workflow, task: Any, execution_id: str, step: str) -> None:
+def _run(
+    app: Celery, workflow: Workflow, events: StepEvents, task: Any, execution_id: str, step: str
+) -> None:  # fmt: skip
     runner = runner_of(workflow)
     claim = runner.claim(execution_id, step)
+    told: str | None = None
     while claim is not None:
-        step = claim.step
-        done = runner.run(claim, _may_continue(app, workflow, step))
-        publish(app, workflow, execution_id, done.ready)
+        begun = time.monotonic()
+        done = runner.run(claim, _may_continue(app, workflow, claim.step))
+        if done.next is None:
+            publish(app, workflow, execution_id, done.ready)
+        elif done.ready:
+            # Siblings are to start while this process goes on, and it need not wait for the broker to take each.
+            _publisher(os.getpid()).submit(publish, app, workflow, execution_id, done.ready)
+        if told is not None:
+            events.ended(told, begun)
         claim = done.next
         if claim is not None:
-            _tell(app, workflow, task, claim)
+            told = f"{task.request.id}:{claim.step}"
+            events.started(
+                told, task_name(workflow, claim.step), (execution_id,), task.request.hostname, claim.attempt - 1
+            )
+
+
+@functools.cache
+def _publisher(pid: int) -> ThreadPoolExecutor:
+    """The thread of process `pid` that sends hints while a step runs."""
+    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="tickover-hints")
 
 
 def _may_continue(app: Celery, workflow: Workflow, step: str) -> tuple[str, ...]:
-    """Successors that this process may go on with in the same message: same queue, no rate limit, no shutdown asked
-    for."""
+    """Steps that this process may go on with in the same message: same queue, no rate limit, no shutdown asked for.
+
+    Successors, and siblings whose hint has not arrived: these need not wait for a busy worker to pass a message on.
+    """
     from celery.worker import state
 
     if state.should_stop is not None or state.should_terminate is not None:
         return ()
     queue = workflow.step(step).queue
     return tuple(
-        later.name
-        for later in workflow.steps
-        if step in later.needs
-        and later.queue == queue
-        and app.tasks[task_name(workflow, later.name)].rate_limit is None
+        other.name
+        for other in workflow.steps
+        if other.name != step
+        and other.queue == queue
+        and app.tasks[task_name(workflow, other.name)].rate_limit is None
     )
 
 
 def publish(app: Celery, workflow: Workflow, execution_id: str, steps: Iterable[str]) -> None:
     """Send a hint for each step. It never raises: a hint that cannot be sent is sent again by the sweeper."""
     for step in steps:
-        try:
-            app.send_task(
-                task_name(workflow, step), args=[execution_id], queue=workflow.step(step).queue, ignore_result=True,
-                retry=False,
-            )  # fmt: skip
-        except Exception as error:  # noqa: BLE001 - kombu's transports raise whatever their client raises
-            log.warning("hint.unsent", extra={"execution": execution_id, "step": step, "reason": str(error)})
+        send_hint(app, task_name(workflow, step), execution_id, workflow.step(step).queue)
 
 
-def _tell(app: Celery, workflow: Workflow, task: Any, claim: Claim) -> None:
-    """Tell monitors of a step that goes on in the same message; they would not see it otherwise."""
-    if not app.conf.worker_send_task_events:
-        return
-    identity = f"{task.request.id}:{claim.step}"
+def send_hint(app: Celery, name: str, execution_id: str, queue: str) -> bool:
+    """Whether the broker took a hint for the task `name` of an execution."""
     try:
-        with app.events.default_dispatcher(hostname=task.request.hostname) as dispatcher:
-            dispatcher.send(
-                "task-received", uuid=identity, name=task_name(workflow, claim.step),
-                args=repr((claim.ground.execution_id,)), kwargs="{}", retries=claim.attempt - 1,
-            )  # fmt: skip
-            dispatcher.send("task-started", uuid=identity)
-    except Exception as error:  # noqa: BLE001 - monitoring must not fail a step
-        log.debug("event.unsent", extra={"reason": str(error)})
+        app.send_task(name, args=[execution_id], queue=queue, ignore_result=True, retry=False)
+    except Exception as error:  # noqa: BLE001 - kombu's transports raise whatever their client raises
+        log.warning("hint.unsent", extra={"execution": execution_id, "task": name, "reason": str(error)})
+        return False
+    return True

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from deepdiff import DeepDiff
 from deepdiff.operator import BaseOperator
 
-from tickover.canonical import Json, canonical_text
+from tickover.canonical import Json, canonical_text, equal_plain
 
 # One explanation may take this long; a tick has few, and the runner must keep up with the control.
 EXPLAIN_BUDGET_S = 0.25
@@ -82,16 +82,15 @@ _NATURES = {
 def changes(
     control: Json, candidate: Json, *, budget_s: float = EXPLAIN_BUDGET_S, max_chars: int = EXPLAIN_MAX_CHARS
 ) -> tuple[Change, ...]:
-    """Where two JSON values differ, in the order of their paths; empty if and only if they are equal.
+    """Where two plain JSON values differ, in the order of their paths; empty if and only if they are equal.
 
     budget_s: seconds that the explanation may take; over it there is one change, "unexplained", at the root: unequal
-    values are never called equal because time ran out. Raises NotCanonical.
+    values are never called equal because time ran out.
     """
-    left, right = canonical_text(control), canonical_text(candidate)
-    if left == right:
+    if equal_plain(control, candidate):
         return ()
     unexplained = (Change(path=(), nature=Nature.UNEXPLAINED, control=control, candidate=candidate),)
-    if max(len(left), len(right)) > max_chars:
+    if max(len(canonical_text(control)), len(canonical_text(candidate))) > max_chars:
         return unexplained
     try:
         tree = DeepDiff(

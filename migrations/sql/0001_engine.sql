@@ -192,12 +192,12 @@ BEGIN
 END $$;
 
 -- Finish a step: check the fence, write checkpoint and effects, derive what became ready, and, where asked, claim one
--- ready successor of `p_next` (a JSON object: step -> limit in seconds) with `p_next_token` in the same transaction.
+-- ready step of `p_next` (a JSON object: step -> limit in seconds) with `p_next_token` in the same transaction.
 CREATE FUNCTION tickover_complete(
     p_workflow bigint, p_step text, p_token uuid, p_status text, p_result text, p_error text, p_effects json,
     p_owner integer, p_lease_s double precision, p_next json, p_next_token uuid,
     OUT accepted boolean, OUT ready text[], OUT next_step text, OUT next_attempt integer, OUT next_phase text,
-    OUT next_results text, OUT next_absent text
+    OUT next_failure text, OUT next_results text, OUT next_absent text
 ) LANGUAGE plpgsql AS $$
 DECLARE v_workflow workflows; v_step step_runs; v_next step_runs; v_now timestamptz;
 BEGIN
@@ -236,27 +236,30 @@ BEGIN
             AND n.status IN ('waiting', 'ready', 'running'))
         RETURNING s.step, s.position)
     SELECT coalesce(array_agg(r.step ORDER BY r.position), '{}') INTO ready FROM readied r;
-    IF cardinality(ready) = 0 THEN
-        IF NOT EXISTS (SELECT 1 FROM step_runs s WHERE s.workflow_id = p_workflow
-                       AND s.status IN ('waiting', 'ready', 'running')) THEN
-            UPDATE workflows w SET status = 'done', finished_at = v_now WHERE w.id = p_workflow;
-            PERFORM pg_notify('tickover', v_workflow.execution_id);
-        END IF;
+    IF cardinality(ready) = 0 AND NOT EXISTS (
+        SELECT 1 FROM step_runs s WHERE s.workflow_id = p_workflow AND s.status IN ('waiting', 'ready', 'running')
+    ) THEN
+        UPDATE workflows w SET status = 'done', finished_at = v_now WHERE w.id = p_workflow;
+        PERFORM pg_notify('tickover', v_workflow.execution_id);
         RETURN;
     END IF;
     IF p_next IS NOT NULL THEN
-        UPDATE step_runs s SET status = 'running', attempt = 1, token = p_next_token, owner = p_owner,
+        -- Not only what became ready: a sibling that no one has claimed yet need not wait for its own hint to arrive.
+        UPDATE step_runs s SET status = 'running', attempt = s.attempt + (s.phase = 'run')::integer,
+               token = p_next_token, owner = p_owner,
                deadline = v_now + make_interval(secs => (p_next ->> s.step)::double precision),
                lease_until = v_now + make_interval(secs => least(p_lease_s, (p_next ->> s.step)::double precision)),
-               started_at = v_now, hint_due = NULL
+               started_at = v_now, hint_due = NULL, hints = 0
         WHERE s.workflow_id = p_workflow AND s.step = (
-            SELECT r FROM unnest(ready) WITH ORDINALITY AS u (r, place) WHERE p_next ->> r IS NOT NULL
-            ORDER BY place LIMIT 1)
+            SELECT r.step FROM step_runs r WHERE r.workflow_id = p_workflow AND r.status = 'ready'
+            AND r.run_at <= v_now AND p_next ->> r.step IS NOT NULL
+            ORDER BY r.position LIMIT 1 FOR UPDATE SKIP LOCKED)
         RETURNING * INTO v_next;
         IF FOUND THEN
             next_step := v_next.step;
             next_attempt := v_next.attempt;
             next_phase := v_next.phase;
+            next_failure := v_next.error;
             ready := array_remove(ready, v_next.step);
             SELECT n.results, n.absent INTO next_results, next_absent FROM tickover_needs(p_workflow, v_next.needs) n;
         END IF;

@@ -31,20 +31,21 @@ def _reduce(state: dict[str, Any], effect: Any) -> dict[str, Any]:
     return state
 
 
-def _seven(name: str, run: Any = _work, **first: Any) -> Workflow:
+def _seven(name: str, run: Any = _work, *, last_queue: str = "optional", **first: Any) -> Workflow:
     return Workflow(
         name=name, version="1", reduce=_reduce,
         steps=[
             Step(name="monologue", run=run, timeout_s=30, **first),
             Step(name="goal_selection", run=run, needs=("monologue",), timeout_s=90),
             Step(name="action", run=run, needs=("goal_selection",), timeout_s=45),
-            *(Step(name=step, run=run, needs=("action",), timeout_s=30, queue="optional", critical=False)
+            *(Step(name=step, run=run, needs=("action",), timeout_s=30, queue=last_queue, critical=False)
               for step in ("curiosity", "beliefs", "social", "meta")),
         ],
     )  # fmt: skip
 
 
 seven = _seven("seven")
+one_queue = _seven("one_queue", last_queue="critical")
 
 
 def _fail_twice(context: TickContext) -> Any:

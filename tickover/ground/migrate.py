@@ -16,7 +16,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from tickover.errors import ConfigurationError, InfrastructureError
-from tickover.ground.database import unreachable
+from tickover.ground.raw import unreachable
 from tickover.ground.secrets import redact_url
 
 # The oldest version that PostgreSQL's own developers still maintained when this was written.

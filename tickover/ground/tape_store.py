@@ -133,7 +133,7 @@ class PostgresTapeStore:
     def _with_connection(self, use: Any) -> None:
         """Run `use` on the connection; once more on a new one if the old one turns out to be dead. Both reads and
         the insert that keeps what is there may be repeated."""
-        from tickover.ground.database import connect_raw
+        from tickover.ground.raw import connect_raw
 
         with self._lock:
             if self._connection is not None and not self._connection.closed:

@@ -16,7 +16,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tickover.canonical import MAX_DEPTH, canonical_bytes, canonical_text, digest, equal, normalise, parse
+from tickover.canonical import (
+    MAX_DEPTH,
+    canonical_bytes,
+    canonical_text,
+    digest,
+    equal,
+    equal_plain,
+    normalise,
+    parse,
+)
 from tickover.errors import NotCanonical
 
 texts = st.text(st.characters(exclude_categories=("Cs",)), max_size=12)
@@ -230,3 +239,22 @@ def test_own_rules_come_first_and_apply_all_the_way_down() -> None:
     assert not any(isinstance(one, str | int | float) or one is None for one in asked)
     with pytest.raises(NotCanonical, match="nested deeper"):
         normalise(object(), lambda value: [value])
+
+
+@given(documents, documents)
+def test_plain_values_are_equal_if_and_only_if_their_canonical_bytes_are(left: Any, right: Any) -> None:
+    """The quick answer for plain values is that of the canonical bytes, for a copy too."""
+    copied = parse(json.dumps(left))
+    assert equal_plain(left, right) == (canonical_bytes(left) == canonical_bytes(right))
+    assert equal_plain(left, copied)
+
+
+@pytest.mark.parametrize(("left", "right"), [(1, 1.0), (1, True), (0.0, -0.0), ("1", 1), (None, False), ([], {})])
+def test_plain_values_of_other_types_are_not_equal(left: Any, right: Any) -> None:
+    """What Python holds for equal, or close, is not equal where the bytes differ."""
+    assert not equal_plain([left], [right])
+
+
+def test_plain_values_of_another_order_are_equal() -> None:
+    """Objects with the same members are equal in whatever order these stand."""
+    assert equal_plain({"a": 1, "b": [2]}, {"b": [2], "a": 1})
