@@ -35,9 +35,9 @@ HORIZON = 10**7
 def log_e(counts: Counts, m: float, lo: float, hi: float, side: Side, grid: Grid | None = None) -> float:
     """The natural logarithm of the evidence that the mean of the counted values is on `side` of the budget `m`.
 
-    counts: value in [lo, hi] -> how often (fractions are allowed). m: the budget, inside (lo, hi). side: "below" proves
-    mean < m, "above" proves mean > m. grid: pairs of bet fraction and weight; None for the fixed one. Without counts it
-    is 0. -inf: every bet was lost. Raises ValueError for a budget outside the range.
+    counts: value in [lo, hi] -> how often (fractions are allowed). m: the budget, inside (lo, hi). side: "below"
+    proves mean < m, "above" proves mean > m. grid: pairs of bet fraction and weight; None for the fixed one. Without
+    counts it is 0. -inf: every bet was lost. Raises ValueError for a budget outside the range.
     """
     if not lo < m < hi:
         raise ValueError(f"the budget {m} is not inside ({lo}, {hi})")
@@ -84,14 +84,12 @@ def log_e_blocks(block_means: Counts, m: float, side: Side) -> float:
     return log_e(block_means, m, 0.0, 1.0, side)
 
 
-def bound(
-    counts: Counts, alpha: float, lo: float, hi: float, side: Side, grid: Grid | None = None
-) -> float:
+def bound(counts: Counts, alpha: float, lo: float, hi: float, side: Side, grid: Grid | None = None) -> float:
     """The bound that the mean exceeds ("below": an upper one) or falls short of ("above": a lower one) with
     probability `alpha` at most, whenever anyone looks.
 
-    Evidence is monotone in the budget, so the bound is where it crosses 1/alpha: a budget is passed if and only if the
-    upper bound is at most the budget. Without counts it is `hi` or `lo`.
+    Evidence is monotone in the budget, so the bound is where it crosses 1/alpha: a budget is passed if and only if
+    the upper bound is at most the budget. Without counts it is `hi` or `lo`.
     """
     if not any(counts.values()):
         return hi if side == "below" else lo

@@ -1,0 +1,224 @@
+"""Policies: the criteria that a verdict is made by, with their budgets, as data."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from tickover.errors import ConfigurationError
+
+FORMAT = 1
+BUILT_IN = ("production", "scaled")
+
+
+class BadPolicy(ConfigurationError):
+    """A policy cannot be read; the message names source and key."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rule:
+    """One budgeted question; immutable.
+
+    budget: the rate (or difference of rates) that must be shown to be undercut. critical: whether READY needs it.
+    factor: how much slower than the old system a tick may be before it counts (timing). block: ticks averaged
+    before they are counted, because neighbours resemble each other. within_s: seconds in which a fault must be
+    recovered from.
+    """
+
+    budget: float
+    critical: bool = True
+    factor: float = 1.0
+    block: int = 1
+    within_s: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Gates:
+    """What must have been seen, whatever it showed; immutable.
+
+    hours: wall-clock hours at scale 1. ticks: compared ticks. ticks_per_stratum: of each kind of tick.
+    trials_per_fault: drills of each kind of fault. completeness: share of started ticks that were compared.
+    """
+
+    hours: float
+    ticks: int
+    ticks_per_stratum: int
+    trials_per_fault: int
+    completeness: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Policy:
+    """A policy; immutable. Each rule's field is its name in the file.
+
+    alpha: how often, at most, a system that breaks a critical budget is ever called READY. beta: how often, at most,
+    one within all budgets is called NOT_READY. steps: step -> rule instead of `step_mismatch`, for steps that seldom
+    apply or matter less.
+    """
+
+    name: str
+    alpha: float
+    beta: float
+    mismatch: Rule
+    step_mismatch: Rule
+    unverified: Rule
+    failure: Rule
+    speed: Rule
+    tail: Rule
+    far_tail: Rule
+    deadline: Rule
+    recovered: Rule
+    recovered_in_time: Rule
+    fault_damage: Rule
+    noise: Rule
+    gates: Gates
+    steps: Mapping[str, Rule] = field(default_factory=dict)
+
+    def step(self, name: str) -> Rule:
+        """The rule for mismatches of a step."""
+        return self.steps.get(name, self.step_mismatch)
+
+    def to_json(self) -> dict[str, Any]:
+        """The policy as a JSON document that `from_json` reads."""
+        return {"format": FORMAT, **dataclasses.asdict(self)}
+
+    @property
+    def digest(self) -> str:
+        """What identifies its content."""
+        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
+
+
+_RULES = tuple(each.name for each in dataclasses.fields(Policy) if each.type == "Rule")
+_KEYS = ("format", "name", "alpha", "beta", *_RULES, "steps", "gates")
+# Which rule may say what, beside budget and critical.
+_EXTRA = {
+    "speed": ("factor", "block"), "tail": ("factor",), "far_tail": ("factor",), "recovered_in_time": ("within_s",),
+}  # fmt: skip
+
+
+def load_policy(name: str) -> Policy:
+    """A built-in policy by its name, or one from a TOML file. Raises BadPolicy."""
+    if name in BUILT_IN:
+        text = resources.files("reports").joinpath("policies", f"{name}.toml").read_text(encoding="utf-8")
+        return parse_policy(text, source=name)
+    path = Path(name)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise BadPolicy(
+            f"cannot read the policy {name}: {reason}; name a TOML file, or one of {', '.join(BUILT_IN)}"
+        ) from error
+    return parse_policy(text, source=name)
+
+
+def parse_policy(text: str, *, source: str) -> Policy:
+    """The policy in a TOML text; `source` is named in errors. Raises BadPolicy."""
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise BadPolicy(f"{source} is no TOML: {error}") from error
+    return from_json(document, source=source)
+
+
+def from_json(document: Mapping[str, Any], *, source: str) -> Policy:
+    """The policy in a document of `Policy.to_json`, or as a TOML file has it. Raises BadPolicy."""
+    reader = _Reader(source)
+    reader.known("", document, _KEYS)
+    if document.get("format") != FORMAT:
+        raise reader.bad("format", f"must be {FORMAT}, the version that this Tickover reads")
+    name = document.get("name")
+    if not isinstance(name, str) or not name:
+        raise reader.bad("name", "must be a text")
+    steps = reader.table("steps", document.get("steps", {}))
+    policy = Policy(
+        name=name,
+        alpha=reader.share("alpha", document),
+        beta=reader.share("beta", document),
+        gates=reader.gates(document.get("gates")),
+        steps={step: reader.rule(f"steps.{step}", rule, ()) for step, rule in steps.items()},
+        **{rule: reader.rule(rule, document.get(rule), _EXTRA.get(rule, ())) for rule in _RULES},
+    )
+    if not policy.deadline.critical:
+        raise reader.bad(
+            "deadline.critical", "must be true: ticks that do not fit their interval pile up"
+        )
+    if not policy.mismatch.critical:
+        raise reader.bad("mismatch.critical", "must be true: without it a verdict says nothing about equality")
+    return policy
+
+
+class _Reader:
+    """Reads one policy; errors name the source and the key."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+
+    def bad(self, key: str, what: str) -> BadPolicy:
+        return BadPolicy(f"policy {self.source}: `{key}` {what}")
+
+    def known(self, prefix: str, table: Mapping[str, Any], keys: tuple[str, ...]) -> None:
+        for key in table:
+            if key not in keys:
+                close = difflib.get_close_matches(str(key), keys, n=1)
+                hint = f"did you mean `{close[0]}`?" if close else f"known are {', '.join(keys)}"
+                raise self.bad(f"{prefix}{key}", f"is unknown; {hint}")
+
+    def table(self, key: str, value: Any) -> Mapping[str, Any]:
+        if not isinstance(value, Mapping):
+            raise self.bad(key, "is missing" if value is None else "must be a table")
+        return value
+
+    def number(self, key: str, value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float) or value != value or abs(value) > 1e12:
+            raise self.bad(key, "is missing" if value is None else f"must be a number, not {value!r}")
+        return float(value)
+
+    def share(self, key: str, table: Mapping[str, Any]) -> float:
+        value = self.number(key, table.get(key.rpartition(".")[2]))
+        if not 0 < value < 1:
+            raise self.bad(key, f"must lie between 0 and 1, both excluded, not {value:g}")
+        return value
+
+    def rule(self, key: str, value: Any, extra: tuple[str, ...]) -> Rule:
+        table = self.table(key, value)
+        if set(table) != {each.name for each in dataclasses.fields(Rule)}:  # what to_json writes has every field
+            self.known(f"{key}.", table, ("budget", "critical", *extra))
+        for name in extra:
+            if name not in table:
+                raise self.bad(f"{key}.{name}", "is missing")
+        critical = table.get("critical", True)
+        if not isinstance(critical, bool):
+            raise self.bad(f"{key}.critical", f"must be true or false, not {critical!r}")
+        factor = self.number(f"{key}.factor", table.get("factor", 1.0))
+        block = self.number(f"{key}.block", table.get("block", 1))
+        within_s = self.number(f"{key}.within_s", table.get("within_s", 0.0))
+        if factor <= 0 or within_s < 0:
+            raise self.bad(f"{key}.{'factor' if factor <= 0 else 'within_s'}", "must be above 0")
+        if block < 1 or block != int(block):
+            raise self.bad(f"{key}.block", "must be a whole number of ticks, 1 at least")
+        return Rule(
+            budget=self.share(f"{key}.budget", table), critical=critical, factor=factor, block=int(block),
+            within_s=within_s,
+        )  # fmt: skip
+
+    def gates(self, value: Any) -> Gates:
+        table = self.table("gates", value)
+        names = tuple(each.name for each in dataclasses.fields(Gates))
+        self.known("gates.", table, names)
+        found = {name: self.number(f"gates.{name}", table.get(name)) for name in names}
+        for name, number in found.items():
+            if number < 0 or (name == "completeness" and number > 1):
+                raise self.bad(f"gates.{name}", f"must not be {number:g}")
+        return Gates(
+            hours=found["hours"], ticks=int(found["ticks"]), ticks_per_stratum=int(found["ticks_per_stratum"]),
+            trials_per_fault=int(found["trials_per_fault"]), completeness=found["completeness"],
+        )  # fmt: skip
