@@ -148,9 +148,7 @@ def from_json(document: Mapping[str, Any], *, source: str) -> Policy:
         **{rule: reader.rule(rule, document.get(rule), _EXTRA.get(rule, ())) for rule in _RULES},
     )
     if not policy.deadline.critical:
-        raise reader.bad(
-            "deadline.critical", "must be true: ticks that do not fit their interval pile up"
-        )
+        raise reader.bad("deadline.critical", "must be true: ticks that do not fit their interval pile up")
     if not policy.mismatch.critical:
         raise reader.bad("mismatch.critical", "must be true: without it a verdict says nothing about equality")
     return policy

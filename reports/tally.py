@@ -1,0 +1,139 @@
+"""Evidence as counts: all that a verdict is computed from, and nothing else. It is stored with each verdict."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tally:
+    """How often something was bad, of how many; immutable.
+
+    n: ticks that can be told. bad: of these, those that count against the candidate. hidden: of these, those that an
+    ignore rule hides and that are therefore not in `bad`. unverified: of these, those that nothing could confirm, not
+    in `bad` either. unknown: ticks that were started and whose answer is not known, in none of the others.
+    """
+
+    n: int = 0
+    bad: int = 0
+    hidden: int = 0
+    unverified: int = 0
+    unknown: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pairs:
+    """Ticks (or trials) on which both systems can be told; immutable. new_only: bad in the new system alone; old_only:
+    in the old one alone. unknown: started, and not known."""
+
+    n: int = 0
+    new_only: int = 0
+    old_only: int = 0
+    unknown: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Quantile:
+    """Bounds of a quantile of tick durations in milliseconds, each wrong with probability alpha/2 at most; immutable.
+    None: unbounded."""
+
+    p: float
+    new_upper_ms: float | None
+    old_lower_ms: float | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FaultTrials:
+    """Drills of one kind of fault; immutable. late: recovered, but not within the policy's time. lost, doubled: trials
+    of the candidate that lost or doubled an effect. against_old: recovered or not, in pairs with the old system."""
+
+    n: int = 0
+    not_recovered: int = 0
+    late: int = 0
+    lost: int = 0
+    doubled: int = 0
+    against_old: Pairs = field(default_factory=Pairs)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Noise:
+    """Ticks on which the old system ran twice; immutable. plus: the new system differs and the old one agrees with
+    itself; minus: the other way round. old_differs: ticks on which the old one differs from itself."""
+
+    n: int = 0
+    plus: int = 0
+    minus: int = 0
+    old_differs: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bursts:
+    """How bad ticks came; immutable. longest_streak: most in a row. episodes: runs of them, near ones joined."""
+
+    longest_streak: int = 0
+    episodes: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evidence:
+    """The counts behind a verdict; immutable.
+
+    behaviour_key, judgement_key: what it is evidence of. time_scale, interval_s (real seconds from tick to tick).
+    hours: of wall clock that compared ticks span, at scale 1 (0 for a scaled run). started, compared: ticks.
+    status: of the run. whole, steps: mismatches of results, effects and state. failures: ticks that failed, timed out
+    or were lost. slower_blocks: mean share of slower ticks in a complete block -> blocks. tail, far_tail, deadline:
+    slower ticks. strata: kind of tick -> compared ticks. vetoes: facts that bar READY, each a sentence.
+    """
+
+    behaviour_key: str
+    judgement_key: str
+    status: str
+    time_scale: float
+    interval_s: float
+    hours: float
+    started: int
+    compared: int
+    whole: Tally = field(default_factory=Tally)
+    steps: Mapping[str, Tally] = field(default_factory=dict)
+    failures: Pairs = field(default_factory=Pairs)
+    slower_blocks: Mapping[float, int] = field(default_factory=dict)
+    tail: Tally = field(default_factory=Tally)
+    far_tail: Tally = field(default_factory=Tally)
+    deadline: Tally = field(default_factory=Tally)
+    quantiles: tuple[Quantile, ...] = ()
+    faults: Mapping[str, FaultTrials] = field(default_factory=dict)
+    noise: Mapping[str, Noise] = field(default_factory=dict)
+    strata: Mapping[str, int] = field(default_factory=dict)
+    bursts: Bursts = field(default_factory=Bursts)
+    vetoes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The evidence as a JSON document that `evidence_from_json` reads."""
+        document = dataclasses.asdict(self)
+        # Keys of JSON objects are texts; shares are written so that they come back exactly.
+        document["slower_blocks"] = [[mean, blocks] for mean, blocks in sorted(self.slower_blocks.items())]
+        document["vetoes"] = list(self.vetoes)
+        document["quantiles"] = [dataclasses.asdict(quantile) for quantile in self.quantiles]
+        return document
+
+
+def evidence_from_json(document: Mapping[str, Any]) -> Evidence:
+    """The evidence in a document of `Evidence.to_json`. Raises TypeError or KeyError for another form."""
+    plain = dict(document)
+    for name in ("whole", "tail", "far_tail", "deadline"):
+        plain[name] = Tally(**plain[name])
+    plain["failures"] = Pairs(**plain["failures"])
+    plain["bursts"] = Bursts(**plain["bursts"])
+    plain["steps"] = {step: Tally(**tally) for step, tally in plain["steps"].items()}
+    plain["noise"] = {step: Noise(**noise) for step, noise in plain["noise"].items()}
+    plain["faults"] = {
+        kind: FaultTrials(**{**trials, "against_old": Pairs(**trials["against_old"])})
+        for kind, trials in plain["faults"].items()
+    }
+    plain["slower_blocks"] = {mean: blocks for mean, blocks in plain["slower_blocks"]}
+    plain["quantiles"] = tuple(Quantile(**quantile) for quantile in plain["quantiles"])
+    plain["vetoes"] = tuple(plain["vetoes"])
+    return Evidence(**plain)
