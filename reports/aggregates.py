@@ -10,8 +10,9 @@ from typing import Any
 
 from sqlalchemy import Engine, text
 
-# The duration of a tick that did not end well is above every limit: it is censored, never dropped.
-_OLD = "CASE WHEN control_outcome = 'done' THEN control_ms ELSE 'Infinity' END"
+# The duration of a tick that did not end well is above every limit: it is censored, never dropped. One that is not
+# known at all is the worst case: the candidate's above every limit, the control's below.
+_OLD = "CASE WHEN control_outcome = 'done' THEN control_ms WHEN control_outcome IS NULL THEN 0 ELSE 'Infinity' END"
 _NEW = "CASE WHEN candidate_outcome = 'done' THEN candidate_ms ELSE 'Infinity' END"
 
 
@@ -107,11 +108,12 @@ class Aggregates:
         return [Group(**row) for row in rows]
 
     def exceeding(self, limits: Sequence[tuple[float, float]]) -> Slower:
-        """How many ticks exceed `factor * control + extra_ms`, for each (factor, extra_ms); factor 0 asks for a fixed
-        limit."""
+        """How many ticks of those whose candidate is known exceed `factor * control + extra_ms`, for each (factor,
+        extra_ms); factor 0 asks for a fixed limit."""
         filters = ", ".join(f"count(*) FILTER (WHERE {_slower(index)}) AS c{index}" for index in range(len(limits)))
         row = self._rows(
-            f"SELECT count(*) AS n{', ' if filters else ''}{filters} FROM tick_evidence WHERE {self._which}",
+            f"SELECT count(*) AS n{', ' if filters else ''}{filters} FROM tick_evidence WHERE {self._which} "
+            "AND candidate_outcome IS NOT NULL",
             _limits(limits),
         )[0]
         return Slower(n=row["n"], exceed=tuple(row[f"c{index}"] for index in range(len(limits))))

@@ -134,10 +134,11 @@ class ExampleFacts:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FindingFacts:
-    """Mismatches of one cause; immutable."""
+    """Mismatches of one cause; immutable. title: where and how they differ; sentence: also how often and when."""
 
     name: str
     step: str
+    title: str
     sentence: str
     count: int
     first_tick: int

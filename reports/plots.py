@@ -73,8 +73,8 @@ def ratio_histogram(bins: Sequence[tuple[float, int]], limit: float | None, labe
 
 
 def ratio_over_time(
-    points: Sequence[tuple[int, float, float, float]], limit: float | None, label: str
-) -> str:  # fmt: skip
+    points: Sequence[tuple[int, float, float, float]], limit: float | None, label: str, width: float = 10.6
+) -> str:
     """The ratio candidate / control as the run went on: (last tick, 10th percentile, median, 90th percentile)."""
 
     def draw(axes: Any) -> None:
@@ -93,10 +93,10 @@ def ratio_over_time(
         axes.set_xlabel("tick")
         axes.set_ylabel("candidate / control")
 
-    return _svg("ratio-over-time", label, 10.6, 2.6, draw)
+    return _svg(f"ratio-over-time-{width:g}", label, width, 2.6, draw)
 
 
-def timeline(control: Sequence[Bar], candidate: Sequence[Bar], label: str) -> str:
+def timeline(control: Sequence[Bar], candidate: Sequence[Bar], label: str, width: float = 10.6) -> str:
     """One tick in both systems, step by step, on one clock."""
     steps = list(dict.fromkeys(bar.step for bar in (*control, *candidate)))
     unit, per = _unit(max((bar.begins_ms + bar.lasts_ms for bar in (*control, *candidate)), default=1.0))
@@ -113,7 +113,7 @@ def timeline(control: Sequence[Bar], candidate: Sequence[Bar], label: str) -> st
         axes.set_xlabel(f"{unit} since the tick began")
         axes.grid(axis="y", visible=False)
 
-    return _svg("timeline", label, 10.6, 0.9 + 0.38 * max(1, len(steps)), draw)
+    return _svg(f"timeline-{width:g}", label, width, 0.9 + 0.38 * max(1, len(steps)), draw)
 
 
 def shrinking_bound(name: str, points: Sequence[tuple[int, float]], budget: float, reached: bool, label: str) -> str:

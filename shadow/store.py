@@ -110,6 +110,17 @@ class Store:
                 connection.execute(text("SELECT pg_advisory_unlock(:key)"), name)
                 connection.commit()
 
+    def is_held(self, run: str) -> bool:
+        """Whether a runner holds the run at this moment."""
+        key = seed_of("runner", run) % 2**63
+        query = text(
+            "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1 AND "
+            "classid = CAST(:high AS oid) AND objid = CAST(:low AS oid) AND "
+            "database = (SELECT oid FROM pg_database WHERE datname = current_database()))"
+        )
+        with self.engine.connect() as connection:
+            return bool(connection.execute(query, {"high": key >> 32, "low": key & 0xFFFFFFFF}).scalar_one())
+
     def set_status(self, run: str, status: str) -> None:
         """Note how far a run is: running, done or interrupted."""
         finished = func.now() if status == "done" else None

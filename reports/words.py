@@ -1,0 +1,87 @@
+"""What every rendering calls things: statuses, kinds, amounts. One word for one thing, in terminal and page alike."""
+
+from __future__ import annotations
+
+import math
+
+from reports import text
+from reports.model import CriterionFacts, DependenceFacts, FindingFacts, Report
+
+VERDICTS = {"READY": "Ready", "NOT_READY": "Not ready", "KEEP_RUNNING": "Keep running"}
+# Status of a criterion -> (word, tone); tones are colours in a terminal and on a page.
+STATUSES = {
+    "PASS": ("pass", "good"),
+    "FAIL": ("fail", "bad"),
+    "UNDECIDED": ("undecided", "wait"),
+    "WARN": ("warn", "wait"),
+    "NO_DATA": ("no data", "wait"),
+}
+KINDS = {
+    "match": "match in results, effects and state",
+    "tolerated": "equal but for what a rule tolerates",
+    "improved": "the old system gave up or failed, the new one equals a reference",
+    "unverified": "the old system gave up or failed, and no reference was possible",
+    "mismatch": "differ",
+    "candidate_failed": "the new system failed",
+    "both_failed": "both failed",
+    "not_compared": "not compared",
+}
+SHARES = ("p50", "p95", "p99")
+
+
+def amount(criterion: CriterionFacts, value: float | None) -> str:
+    """A rate, bound or budget of a criterion in its own unit."""
+    if value is None:
+        return "–"
+    return text.points(value) if criterion.unit == "difference" else text.percent(value)
+
+
+def number(value: float) -> str:
+    """A count, which for means of blocks may be a fraction."""
+    return text.grouped(value) if value == int(value) else f"{value:.1f}"
+
+
+def more(ticks: int | None) -> str:
+    """A number of further ticks, or that none will do."""
+    return "not at this rate" if ticks is None else text.grouped(ticks)
+
+
+def place(finding: FindingFacts) -> str:
+    """The ticks of a finding."""
+    if finding.first_tick == finding.last_tick:
+        return f"tick {text.grouped(finding.first_tick)}"
+    return f"ticks {text.grouped(finding.first_tick)} to {text.grouped(finding.last_tick)}"
+
+
+def bursts(found: DependenceFacts) -> str:
+    """How what counts against the candidate is spread over the run."""
+    parts = [
+        f"They came in {text.times(found.episodes, 'episode')}, at most {text.times(found.longest_streak, 'tick')} "
+        "in a row."
+    ]
+    if found.largest and found.largest[0][2] > 1:
+        first, last, count = found.largest[0]
+        parts.append(
+            f"The largest: {text.times(count, 'tick')} between {text.grouped(first)} and {text.grouped(last)}."
+        )
+    if found.burst_bound is not None:
+        parts.append(
+            f"If mismatches came in bursts of {text.times(found.burst, 'tick')}, the bound would be about "
+            f"{text.percent(min(1.0, found.burst_bound))}."
+        )
+    if found.bad_hours:
+        begins, bad, count = found.bad_hours[0]
+        parts.append(
+            f"The worst hour began {begins:%Y-%m-%d %H:%M} UTC: {text.grouped(bad)} of {text.times(count, 'tick')}."
+        )
+    return " ".join(parts)
+
+
+def against(report: Report) -> int:
+    """Ticks on which the two differ or the candidate failed."""
+    return report.kinds.get("mismatch", 0) + report.kinds.get("candidate_failed", 0)
+
+
+def needed_time(seconds: float | None) -> str:
+    """A span of time that is still needed, in brackets, or nothing where it is not known."""
+    return "" if seconds is None or not math.isfinite(seconds) or not seconds else f" ({text.hours(seconds)})"
