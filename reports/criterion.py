@@ -67,8 +67,8 @@ class Criterion:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Question:
     """A criterion before it is judged; immutable. counts: value -> how often, the worst case where unknown.
-    best: the counts if all unknown ones were good. per: ticks that one counted value stands for. what: completes
-    "at most 0.49 % of ticks ..."."""
+    best: the counts if all unknown ones were good. per: ticks that one counted value stands for. share: of the run's
+    ticks that are counted (a step that seldom applies). what: completes "at most 0.49 % of ticks ..."."""
 
     name: str
     title: str
@@ -81,17 +81,18 @@ class Question:
     what: str
     unknown: int = 0
     per: int = 1
+    share: float = 1.0
     of: str = "ticks"
 
 
 def of_tally(
-    name: str, title: str, group: str, rule: Rule, tally: Tally, what: str, *, of: str = "ticks"
+    name: str, title: str, group: str, rule: Rule, tally: Tally, what: str, *, of: str = "ticks", share: float = 1.0
 ) -> Question:
     """A question about a share of ticks. Unknown ticks are bad in the worst case."""
     good = tally.n - tally.bad
     return Question(
         name=name, title=title, group=group, rule=rule, lo=0.0, hi=1.0, what=what, unknown=tally.unknown, of=of,
-        counts={1.0: tally.bad + tally.unknown, 0.0: good}, best={1.0: tally.bad, 0.0: good + tally.unknown},
+        share=share, counts={1.0: tally.bad + tally.unknown, 0.0: good}, best={1.0: tally.bad, 0.0: good + tally.unknown},
     )  # fmt: skip
 
 
@@ -123,7 +124,7 @@ def answer(question: Question, alpha: float, beta: float, warn: float = 20.0) ->
     """
     counts, budget, lo, hi = question.counts, question.rule.budget, question.lo, question.hi
     n = sum(counts.values())
-    evidence, against = (log_e(counts, budget, lo, hi, side) for side in ("below", "above"))  # type: ignore[arg-type]
+    evidence, against = log_e(counts, budget, lo, hi, "below"), log_e(counts, budget, lo, hi, "above")
     if not n:
         status = Status.NO_DATA
     elif evidence >= -math.log(alpha):
@@ -138,42 +139,35 @@ def answer(question: Question, alpha: float, beta: float, warn: float = 20.0) ->
     total = math.fsum(value * number for value, number in counts.items())
     upper = bound(counts, alpha, lo, hi, "below")
     at_rate = {value: number / n for value, number in counts.items()} if n else {}
-    found = Criterion(
-        name=question.name, title=question.title, group=question.group, critical=question.rule.critical, status=status,
-        unit="difference" if lo < 0 else "share", n=n, bad=bad, rate=total / n if n else None, bound=upper,
-        lower=bound(counts, alpha, lo, hi, "above"),
+    return Criterion(
+        name=question.name, title=question.title, group=question.group, critical=question.rule.critical,
+        status=status, unit="difference" if lo < 0 else "share", n=n, bad=bad, rate=total / n if n else None,
+        bound=upper, lower=bound(counts, alpha, lo, hi, "above"),
         best_bound=bound(question.best, alpha, lo, hi, "below") if question.unknown else upper, budget=budget,
         evidence=_score(evidence), against=_score(against), unknown=question.unknown,
-        more_if_clean=_ticks(more_ticks(counts, budget, lo, hi, "below", alpha, {0.0: 1.0}), question.per),
-        more_at_rate=_ticks(more_ticks(counts, budget, lo, hi, "below", alpha, at_rate), question.per) if n else None,
-        sentence="",
+        more_if_clean=_ticks(more_ticks(counts, budget, lo, hi, "below", alpha, {0.0: 1.0}), question),
+        more_at_rate=_ticks(more_ticks(counts, budget, lo, hi, "below", alpha, at_rate), question) if n else None,
+        sentence=_sentence(question, bool(n), upper, alpha),
     )  # fmt: skip
-    return _with_sentence(found, question, alpha)
 
 
 def _score(log_evidence: float) -> float:
     return math.exp(min(log_evidence, 700.0))
 
 
-def _ticks(values: int | None, per: int) -> int | None:
-    return None if values is None else values * per
+def _ticks(values: int | None, question: Question) -> int | None:
+    """Ticks of the run that it takes to count so many values more."""
+    return None if values is None else math.ceil(values * question.per / question.share)
 
 
-def _with_sentence(found: Criterion, question: Question, alpha: float) -> Criterion:
-    from dataclasses import replace
-
-    percent = f"{100 * (1 - alpha):g} %"
-    if not found.n:
-        said = f"Nothing was counted yet, so it is not known how many {question.of} {question.what}."
-    elif found.unit == "difference":
-        points = f"{100 * found.bound:+.2f} percentage points"
-        said = (
-            f"With {percent} confidence, whenever one looks, the share of {question.of} that {question.what} changes by "
-            f"{points} at most; {100 * found.budget:+.2f} is allowed."
+def _sentence(question: Question, counted: bool, upper: float, alpha: float) -> str:
+    budget, of, what = question.rule.budget, question.of, question.what
+    if not counted:
+        return f"Nothing was counted yet, so it is not known how many {of} {what}."
+    sure = f"With {100 * (1 - alpha):g} % confidence, whenever one looks,"
+    if question.lo < 0:
+        return (
+            f"{sure} the share of {of} that {what} changes by {100 * upper:+.2f} percentage points at most; "
+            f"{100 * budget:+.2f} is allowed."
         )
-    else:
-        said = (
-            f"With {percent} confidence, whenever one looks, at most {100 * found.bound:.2f} % of {question.of} "
-            f"{question.what}; {100 * found.budget:g} % is allowed."
-        )
-    return replace(found, sentence=said)
+    return f"{sure} at most {100 * upper:.2f} % of {of} {what}; {100 * budget:g} % is allowed."

@@ -26,8 +26,10 @@ class Tally:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pairs:
-    """Ticks (or trials) on which both systems can be told; immutable. new_only: bad in the new system alone; old_only:
-    in the old one alone. unknown: started, and not known."""
+    """Ticks (or trials) on which both systems can be told; immutable.
+
+    new_only: bad in the new system alone; old_only: in the old one alone. unknown: started, and not known.
+    """
 
     n: int = 0
     new_only: int = 0
@@ -47,8 +49,11 @@ class Quantile:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FaultTrials:
-    """Drills of one kind of fault; immutable. late: recovered, but not within the policy's time. lost, doubled: trials
-    of the candidate that lost or doubled an effect. against_old: recovered or not, in pairs with the old system."""
+    """Drills of one kind of fault; immutable.
+
+    late: recovered, but not within the policy's time. lost, doubled: trials of the candidate that lost or doubled an
+    effect. against_old: recovered or not, in pairs with the old system.
+    """
 
     n: int = 0
     not_recovered: int = 0
@@ -133,7 +138,7 @@ def evidence_from_json(document: Mapping[str, Any]) -> Evidence:
         kind: FaultTrials(**{**trials, "against_old": Pairs(**trials["against_old"])})
         for kind, trials in plain["faults"].items()
     }
-    plain["slower_blocks"] = {mean: blocks for mean, blocks in plain["slower_blocks"]}
+    plain["slower_blocks"] = {float(mean): int(blocks) for mean, blocks in plain["slower_blocks"]}
     plain["quantiles"] = tuple(Quantile(**quantile) for quantile in plain["quantiles"])
     plain["vetoes"] = tuple(plain["vetoes"])
     return Evidence(**plain)

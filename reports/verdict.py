@@ -1,0 +1,201 @@
+"""The verdict: may one switch? A pure function of evidence and policy."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from dataclasses import dataclass, replace
+
+from reports.criterion import Criterion, Status, answer
+from reports.gates import Gate
+from reports.gates import gates as find_gates
+from reports.policy import Policy
+from reports.questions import questions as ask
+from reports.statistics import rate_upper
+from reports.tally import Evidence, Quantile, Tally
+
+# A step whose old system differs from itself on more ticks than this (upper bound) cannot be compared at all.
+MOST_NOISE = 0.01
+# Bad ticks are thought to come in bursts of this many, at least, when the bound under dependence is printed.
+LEAST_BURST = 10
+
+
+class Decision(enum.StrEnum):
+    """The verdict's three values."""
+
+    READY = "READY"
+    """No critical risk exceeds its budget; wrong at most once in 1/alpha for a system that exceeds one."""
+    NOT_READY = "NOT_READY"
+    """A critical budget is broken, or something bars READY whatever the counts say."""
+    KEEP_RUNNING = "KEEP_RUNNING"
+    """Neither is shown yet. It is no mild failure."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Needed:
+    """What it still takes until READY, at the least and at the rates so far; immutable. None: no number will do, or
+    none is known. trials: drills of faults."""
+
+    ticks_if_clean: int | None
+    ticks_at_rate: int | None
+    seconds_if_clean: float | None
+    seconds_at_rate: float | None
+    trials_if_clean: int | None = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Dependence:
+    """What the bound would be if bad ticks came in bursts; immutable. burst: ticks of one. warning: None if they do
+    not seem to."""
+
+    longest_streak: int
+    episodes: int
+    burst: int
+    burst_bound: float
+    warning: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QuantileRatio:
+    """The most that a quantile of tick durations can have grown by; immutable and advisory: it assumes that traffic
+    stays as it is. ratio: None if it is unbounded."""
+
+    p: float
+    ratio: float | None
+    allowed: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verdict:
+    """The verdict and all that it rests on; immutable.
+
+    reasons: why it is not READY, each a sentence, worst first. without_rules: what it would be if no ignore rule hid
+    anything; None if none did. not_comparable: steps whose old system differs from itself too often.
+    """
+
+    decision: Decision
+    headline: str
+    reasons: tuple[str, ...]
+    criteria: tuple[Criterion, ...]
+    gates: tuple[Gate, ...]
+    vetoes: tuple[str, ...]
+    needed: Needed
+    dependence: Dependence
+    quantiles: tuple[QuantileRatio, ...]
+    not_comparable: tuple[str, ...]
+    without_rules: Decision | None
+
+
+def judge(evidence: Evidence, policy: Policy) -> Verdict:
+    """The verdict that the evidence gives under the policy.
+
+    READY needs every critical criterion, each at alpha (intersection-union, so no correction), and every gate.
+    NOT_READY needs one critical criterion broken at beta divided by their number (a union). It is not latched here:
+    whoever stores verdicts keeps a NOT_READY for the version it was given for.
+    """
+    questions = list(ask(evidence, policy))
+    critical = sum(question.rule.critical for question in questions)
+    criteria = tuple(answer(question, policy.alpha, policy.beta / max(1, critical)) for question in questions)
+    gates = tuple(find_gates(evidence, policy))
+    noisy = tuple(step for step, noise in evidence.noise.items() if _too_noisy(noise.old_differs, noise.n, policy))
+    failed = [found for found in criteria if found.critical and found.status is Status.FAIL]
+    open_ = [found for found in criteria if not found.passes and found.status is not Status.FAIL]
+    unmet = [gate for gate in gates if not gate.is_met]
+    reasons = (
+        *evidence.vetoes,
+        *(f"{found.title}: the budget is broken. {found.sentence}" for found in failed),
+        *(f"step {step} differs from itself in the old system, so it cannot be compared" for step in noisy),
+        *(gate.sentence for gate in unmet),
+        *(f"{found.title}: not decided. {found.sentence}" for found in open_),
+    )
+    decision = Decision.KEEP_RUNNING
+    if evidence.vetoes or failed:
+        decision = Decision.NOT_READY
+    elif not (open_ or unmet or noisy):
+        decision = Decision.READY
+    return Verdict(
+        decision=decision, headline=_headline(decision, evidence, policy), reasons=reasons, criteria=criteria,
+        gates=gates, vetoes=evidence.vetoes, needed=_needed(evidence, open_, unmet, decision),
+        dependence=_dependence(evidence, policy),
+        quantiles=tuple(_ratio(quantile, policy.speed.factor) for quantile in evidence.quantiles),
+        not_comparable=noisy, without_rules=_without_rules(evidence, policy),
+    )  # fmt: skip
+
+
+def _too_noisy(differs: int, n: int, policy: Policy) -> bool:
+    return n > 0 and rate_upper(differs, n, policy.alpha) >= MOST_NOISE
+
+
+def _needed(evidence: Evidence, undecided: list[Criterion], unmet: list[Gate], decision: Decision) -> Needed:
+    if decision is Decision.NOT_READY:
+        return Needed(
+            ticks_if_clean=None, ticks_at_rate=None, seconds_if_clean=None, seconds_at_rate=None, trials_if_clean=None
+        )
+    ticks = [found for found in undecided if found.group != "faults"]
+    trials = [found.more_if_clean for found in undecided if found.group == "faults"]
+    clean = _most([found.more_if_clean for found in ticks])
+    rate = _most([found.more_at_rate for found in ticks])
+    for gate in unmet:
+        if gate.name == "ticks":
+            wanted = int(gate.need - gate.have)
+            clean, rate = (None if more is None else max(more, wanted) for more in (clean, rate))
+    hours_s = 3600 * max((gate.hours_left or 0.0 for gate in unmet), default=0.0)
+
+    def seconds(more: int | None) -> float | None:
+        return None if more is None else max(more * evidence.interval_s, hours_s)
+
+    return Needed(
+        ticks_if_clean=clean, ticks_at_rate=rate, seconds_if_clean=seconds(clean), seconds_at_rate=seconds(rate),
+        trials_if_clean=_most(trials),
+    )  # fmt: skip
+
+
+def _most(numbers: list[int | None]) -> int | None:
+    return None if None in numbers else max((number for number in numbers if number is not None), default=0)
+
+
+def _dependence(evidence: Evidence, policy: Policy) -> Dependence:
+    bursts, whole = evidence.bursts, evidence.whole
+    bad = whole.bad + whole.unknown
+    burst = max(LEAST_BURST, bursts.longest_streak)
+    bound = rate_upper(bad, whole.n + whole.unknown, policy.alpha) if whole.n + whole.unknown else 1.0
+    warning = None
+    if bad >= 2 and bursts.episodes < bad:
+        warning = (
+            f"{bad} mismatches came in {bursts.episodes} episodes, at most {bursts.longest_streak} in a row: if they "
+            f"come in bursts of {burst} ticks, the bound is {100 * min(1.0, burst * bound):.2f} % instead of "
+            f"{100 * bound:.2f} %"
+        )
+    return Dependence(
+        longest_streak=bursts.longest_streak, episodes=bursts.episodes, burst=burst,
+        burst_bound=min(1.0, burst * bound), warning=warning,
+    )  # fmt: skip
+
+
+def _ratio(quantile: Quantile, allowed: float) -> QuantileRatio:
+    new, old = quantile.new_upper_ms, quantile.old_lower_ms
+    return QuantileRatio(p=quantile.p, ratio=new / old if new is not None and old else None, allowed=allowed)
+
+
+def _without_rules(evidence: Evidence, policy: Policy) -> Decision | None:
+    tallies = [evidence.whole, *evidence.steps.values()]
+    if not any(tally.hidden for tally in tallies):
+        return None
+
+    def bare(tally: Tally) -> Tally:
+        return replace(tally, bad=tally.bad + tally.hidden, hidden=0)
+
+    steps = {step: bare(tally) for step, tally in evidence.steps.items()}
+    return judge(dataclasses.replace(evidence, whole=bare(evidence.whole), steps=steps), policy).decision
+
+
+def _headline(decision: Decision, evidence: Evidence, policy: Policy) -> str:
+    scaled = " (scaled run: it shows behaviour, not a day of real traffic)" if evidence.time_scale < 1 else ""
+    if decision is Decision.READY:
+        return (
+            f"Safe to switch under policy {policy.name}: no critical risk exceeds its budget, which is wrong at most "
+            f"{100 * policy.alpha:g} times in 100 for a system that exceeds one{scaled}."
+        )
+    if decision is Decision.NOT_READY:
+        return f"Do not switch: something critical is broken under policy {policy.name}{scaled}."
+    return f"Not decided yet under policy {policy.name}: it takes more ticks{scaled}."
