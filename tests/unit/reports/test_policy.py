@@ -1,0 +1,66 @@
+"""Tests of reports.policy: what a policy may say, and how a wrong one is refused."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+import pytest
+
+from reports.policy import BUILT_IN, BadPolicy, from_json, load_policy, parse_policy
+
+PRODUCTION = resources.files("reports").joinpath("policies", "production.toml").read_text()
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_a_built_in_policy_survives_json(name: str) -> None:
+    """What is stored with a verdict is read back as the same policy."""
+    policy = load_policy(name)
+    assert from_json(policy.to_json(), source="stored") == policy
+    assert policy.digest == from_json(policy.to_json(), source="stored").digest
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "culprit"),
+    [
+        ("[mismatch]", "[mismach]", "`mismach` is unknown; did you mean `mismatch`"),
+        ("budget = 0.005", "budget = 0", "`mismatch.budget` must lie between 0 and 1"),
+        ("budget = 0.005", "budget = 1", "`mismatch.budget` must lie between 0 and 1"),
+        ("budget = 0.005", "budget = nan", "`mismatch.budget` must be a number"),
+        ("budget = 0.005", 'budget = "little"', "`mismatch.budget` must be a number"),
+        ("budget = 0.005", "", "`mismatch.budget` is missing"),
+        ("budget = 0.005", "budget = 0.005\nbuget = 1", "`mismatch.buget` is unknown; did you mean `budget`"),
+        ("alpha = 0.05", "alpha = 5", "`alpha` must lie between 0 and 1"),
+        ("alpha = 0.05", "", "`alpha` is missing"),
+        ("format = 1", "format = 2", "`format` must be 1"),
+        ("block = 60", "block = 0", "`speed.block` must be a whole number"),
+        ("factor = 1.1", "factor = -1", "`speed.factor` must be above 0"),
+        ("hours = 24.0", "hours = -1", "`gates.hours` must not be -1"),
+        ("hours = 24.0", "", "`gates.hours` is missing"),
+        ("completeness = 0.99", "completeness = 99", "`gates.completeness` must not be 99"),
+        ("[deadline]", "[deadline]\ncritical = false", "`deadline.critical` must be true"),
+        ("[mismatch]", "[mismatch]\ncritical = 1", "`mismatch.critical` must be true"),
+        ("[gates]", "[steps.meta]\nbudget = 2\n[gates]", "`steps.meta.budget` must lie between 0 and 1"),
+    ],
+)  # fmt: skip
+def test_a_wrong_policy_is_refused_by_key(old: str, new: str, culprit: str) -> None:
+    """The error names the source and the key, and says what is allowed."""
+    with pytest.raises(BadPolicy) as caught:
+        parse_policy(PRODUCTION.replace(old, new, 1), source="mine.toml")
+    assert "mine.toml" in str(caught.value) and culprit in str(caught.value)
+
+
+def test_a_step_may_have_a_rule_of_its_own() -> None:
+    """A step that matters less has its own budget; the others keep theirs."""
+    policy = parse_policy(PRODUCTION + "\n[steps.meta]\nbudget = 0.1\ncritical = false\n", source="mine.toml")
+    assert (policy.step("meta").budget, policy.step("meta").critical) == (0.1, False)
+    assert policy.step("action") == policy.step_mismatch
+
+
+def test_a_policy_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    """A missing file, one that is no text and one that is no TOML are each named."""
+    (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe")
+    (tmp_path / "text.toml").write_text("alpha = ")
+    for name in ("none.toml", "bytes.toml", "text.toml"):
+        with pytest.raises(BadPolicy, match=name):
+            load_policy(str(tmp_path / name))
