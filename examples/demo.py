@@ -17,13 +17,14 @@ PLANTED = "meta"
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def tickover(*arguments: str) -> str:
-    """The standard output of a command; its messages go where ours do. Ends the demonstration if it fails."""
+def tickover(*arguments: str, codes: tuple[int, ...] = (0,)) -> str:
+    """The standard output of a command; its messages go where ours do. Ends the demonstration if the command ends
+    with another exit code than these."""
     print(f"\n$ python cli.py {' '.join(arguments)}", flush=True)
     done = subprocess.run(
         [sys.executable, str(ROOT / "cli.py"), *arguments], stdout=subprocess.PIPE, text=True, check=False, cwd=ROOT
     )
-    if done.returncode != 0:
+    if done.returncode not in codes:
         sys.exit(f"`{' '.join(arguments)}` ended with {done.returncode}")
     return done.stdout
 
@@ -35,7 +36,8 @@ def main() -> int:
         "--time-scale", "0.01", "--json",
     )  # fmt: skip
     run: dict[str, Any] = json.loads(text)
-    print(tickover("report", run["run"]))
+    # A planted defect: the verdict is 1 (not ready), or 4 (keep running) as long as it is not proven.
+    print(tickover("report", run["run"], codes=(1, 4)))
     findings = json.loads(tickover("findings", run["run"], "--json"))
     counts: dict[str, int] = run["counts"]
     claims = {

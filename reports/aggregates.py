@@ -15,6 +15,8 @@ from sqlalchemy import Engine, text
 _OLD = "CASE WHEN control_outcome = 'done' THEN control_ms WHEN control_outcome IS NULL THEN 0 ELSE 'Infinity' END"
 _NEW = "CASE WHEN candidate_outcome = 'done' THEN candidate_ms ELSE 'Infinity' END"
 
+_BOTH = "control_outcome = 'done' AND candidate_outcome = 'done' AND control_ms > 0"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Group:
@@ -72,13 +74,12 @@ class Episodes:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Span:
-    """A stretch of a run for a curve over time; immutable. Milliseconds are medians; ratio is the median of pairs."""
+    """A stretch of a run for a curve over time; immutable. ratios: 10th, 50th and 90th percentile of
+    candidate / control; None where no tick ended well in both."""
 
     last_tick: int
     count: int
-    control_ms: float | None
-    candidate_ms: float | None
-    ratio: float | None
+    ratios: tuple[float, ...] | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -145,28 +146,27 @@ class Aggregates:
         """The ratio candidate / control at these shares of the ticks on which both ended well."""
         row = self._rows(
             "SELECT percentile_disc(CAST(:shares AS double precision[])) WITHIN GROUP "
-            f"(ORDER BY candidate_ms / control_ms) AS found FROM tick_evidence WHERE {self._which} "
-            "AND control_outcome = 'done' AND candidate_outcome = 'done' AND control_ms > 0",
+            f"(ORDER BY candidate_ms / control_ms) AS found FROM tick_evidence WHERE {self._which} AND {_BOTH}",
             {"shares": list(shares)},
         )[0]
         return [float(found) for found in row["found"] or []]
 
-    def hours(self, bad: Sequence[str]) -> list[Hour]:
-        """The hours in which ticks were compared; `bad` are the kinds to count apart."""
+    def hours(self, bad: Sequence[str], interval_s: float) -> list[Hour]:
+        """The hours in which ticks were compared; `bad` are the kinds to count apart. interval_s: from tick to tick.
+
+        A pause covers nothing: time is added up in stretches of ten minutes, or three intervals where that is more.
+        """
         rows = self._rows(
-            "SELECT date_trunc('hour', compared_at) AS begins, count(*) AS count, "
-            "count(*) FILTER (WHERE kind = ANY(:bad)) AS bad, "
+            "WITH stretch AS (SELECT floor(extract(epoch FROM compared_at) / :size) AS number, "
+            "min(compared_at) AS begins, count(*) AS count, count(*) FILTER (WHERE kind = ANY(:bad)) AS bad, "
             "extract(epoch FROM max(compared_at) - min(compared_at))::float8 AS span_s "
-            f"FROM tick_evidence WHERE {self._which} GROUP BY 1 ORDER BY 1",
-            {"bad": list(bad)},
+            f"FROM tick_evidence WHERE {self._which} GROUP BY number) "
+            "SELECT date_trunc('hour', begins) AS begins, sum(count)::bigint AS count, sum(bad)::bigint AS bad, "
+            "sum(least(:size, greatest(count * :interval, CASE WHEN count > 1 THEN span_s * count / (count - 1) "
+            "ELSE 0 END))) AS covered_s FROM stretch GROUP BY 1 ORDER BY 1",
+            {"bad": list(bad), "size": max(600.0, 3 * interval_s), "interval": interval_s},
         )
-        return [
-            Hour(
-                begins=row["begins"], count=row["count"], bad=row["bad"],
-                covered_s=min(3600.0, row["span_s"] * row["count"] / (row["count"] - 1)) if row["count"] > 1 else 0.0,
-            )
-            for row in rows
-        ]  # fmt: skip
+        return [Hour(**row) for row in rows]
 
     def episodes(self, bad: Sequence[str], gap: int, limit: int = 5) -> Episodes:
         """Ticks of these kinds, those at most `gap` apart being one episode; of the largest, `limit` are named."""
@@ -198,14 +198,45 @@ class Aggregates:
             f"WITH size AS (SELECT greatest(1, ceil((max(tick) + 1) / CAST(:count AS float8)))::int AS ticks "
             f"FROM tick_evidence WHERE {self._which}) "
             "SELECT max(tick) AS last_tick, count(*) AS count, "
-            f"percentile_disc(0.5) WITHIN GROUP (ORDER BY {_OLD}) AS control_ms, "
-            f"percentile_disc(0.5) WITHIN GROUP (ORDER BY {_NEW}) AS candidate_ms, "
-            "percentile_disc(0.5) WITHIN GROUP (ORDER BY candidate_ms / control_ms) "
-            "FILTER (WHERE control_outcome = 'done' AND candidate_outcome = 'done' AND control_ms > 0) AS ratio "
+            "percentile_disc(ARRAY[0.1, 0.5, 0.9]) WITHIN GROUP (ORDER BY candidate_ms / control_ms) "
+            f"FILTER (WHERE {_BOTH}) AS ratios "
             f"FROM tick_evidence, size WHERE {self._which} GROUP BY tick / size.ticks ORDER BY 1",
             {"count": count},
         )
-        return [Span(**row) for row in rows]
+        return [
+            Span(
+                last_tick=row["last_tick"],
+                count=row["count"],
+                ratios=None if row["ratios"] is None else tuple(map(float, row["ratios"])),
+            )
+            for row in rows
+        ]
+
+    def ratio_histogram(self, per_decade: int) -> list[tuple[float, int]]:
+        """Ticks by their ratio candidate / control, in bins whose edges are a constant factor apart: (left edge,
+        ticks), without gaps. The outermost bins, from a thousandth and to a thousandfold, hold what lies beyond."""
+        rows = self._rows(
+            "SELECT greatest(-3 * :per, least(3 * :per, floor(log(candidate_ms / control_ms) * :per)))::int AS bin, "
+            f"count(*) AS count FROM tick_evidence WHERE {self._which} AND {_BOTH} AND candidate_ms > 0 "
+            "GROUP BY bin ORDER BY bin",
+            {"per": per_decade},
+        )
+        counts = {row["bin"]: row["count"] for row in rows}
+        if not counts:
+            return []
+        return [(10 ** (index / per_decade), counts.get(index, 0)) for index in range(min(counts), max(counts) + 1)]
+
+    def telling_tick(self) -> int | None:
+        """A tick that shows both systems at their work: of the latest that match, one with most steps run, and of
+        those the one with the median ratio."""
+        rows = self._rows(
+            "SELECT tick FROM (SELECT tick, candidate_ms / control_ms AS ratio, length(translate(steps, 'N-', '')) "
+            f"AS ran FROM tick_evidence WHERE {self._which} AND {_BOTH} AND kind = 'match' "
+            "ORDER BY tick DESC LIMIT 300) AS late ORDER BY ran DESC, "
+            "abs(ratio - (SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY candidate_ms / control_ms) "
+            f"FROM tick_evidence WHERE {self._which} AND {_BOTH})), tick LIMIT 1"
+        )
+        return rows[0]["tick"] if rows else None
 
     def groups_by_span(self, ends: Sequence[int]) -> list[list[Group]]:
         """The ticks up to each of these last ticks, counted apart from those of the stretch before."""
@@ -247,11 +278,17 @@ class Aggregates:
             return [dict(row) for row in connection.execute(text(statement), bound).mappings()]
 
 
+def limit_condition(factor: float, extra_ms: float) -> tuple[str, dict[str, float]]:
+    """The condition that a tick exceeds `factor * control + extra_ms` (factor 0: a fixed limit), and its values."""
+    return _slower(0), _limits([(factor, extra_ms)])
+
+
 def _slower(index: int) -> str:
     """The condition that a tick exceeds limit number `index`. With factor 0 the control's duration, which may be
     infinite, must not enter."""
     return (
-        f"{_NEW} > CASE WHEN :factor{index} = 0 THEN :extra{index} ELSE :factor{index} * {_OLD} + :extra{index} END"
+        f"({_NEW}) > CASE WHEN :factor{index} = 0 THEN :extra{index} "
+        f"ELSE :factor{index} * ({_OLD}) + :extra{index} END"
     )
 
 

@@ -12,8 +12,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from reports import plots, text, words
+from reports.criterion import Criterion, Status
 from reports.details import Details, Timeline
-from reports.model import CriterionFacts, FindingFacts, Report
+from reports.model import FindingFacts, Report
 
 # More findings than these make the page long and the cause no clearer; the command lists them all.
 MOST_FINDINGS, MOST_EXAMPLES = 12, 3
@@ -49,15 +50,15 @@ def render(report: Report, details: Details) -> str:
         tone=report.verdict.status.lower(),
         reasons=report.verdict.reasons,
         against=words.against(report),
-        passed=sum(c.critical and c.status == "PASS" for c in report.criteria),
+        passed=sum(c.critical and c.status == Status.PASS for c in report.criteria),
         critical=sum(c.critical for c in report.criteria),
-        open=[c for c in report.criteria if c.critical and c.status != "PASS"],
+        open=[c for c in report.criteria if c.critical and c.status != Status.PASS],
         findings=[_finding(each) for each in report.findings[:MOST_FINDINGS]],
         criteria=sorted(report.criteria, key=lambda c: (not c.critical, order[words.STATUSES[c.status][1]])),
         mark={status: (word, _TONES[tone]) for status, (word, tone) in words.STATUSES.items()},
         kinds=words.KINDS,
         shares=words.SHARES,
-        bursts=words.bursts(report.dependence),
+        bursts=words.bursts(report),
         speed_plots=_speed_plots(report, details),
         wide_plots=_wide_plots(report, details),
         bound_plots=_bound_plots(report, details),
@@ -123,7 +124,7 @@ def _in_two_widths(caption: str, draw: Callable[[float], str]) -> Plot:
 
 
 def _bound_plots(report: Report, details: Details) -> list[Plot]:
-    by_name: dict[str, CriterionFacts] = {c.name: c for c in report.criteria}
+    by_name: dict[str, Criterion] = {c.name: c for c in report.criteria}
     found: list[Plot] = []
     for curve in details.bounds:
         criterion = by_name[curve.criterion]
@@ -132,7 +133,7 @@ def _bound_plots(report: Report, details: Details) -> list[Plot]:
             continue
         word, tone = words.STATUSES[criterion.status]
         svg = plots.shrinking_bound(
-            criterion.name, points, criterion.budget, criterion.status == "PASS", criterion.sentence
+            criterion.name, points, criterion.budget, criterion.status == Status.PASS, criterion.sentence
         )
         found.append(Plot(svg=Markup(svg), title=criterion.title, tone=_TONES[tone], word=word))
     return found

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from reports import text, words
-from reports.model import CriterionFacts, Report
+from reports.criterion import Criterion
+from reports.model import Report
 
 _SIGNS = {"READY": "✅", "NOT_READY": "❌", "KEEP_RUNNING": "⏳"}
 _MOST_FINDINGS = 10
@@ -26,7 +27,7 @@ def render(report: Report) -> str:
     reasons = (*verdict.vetoes, *verdict.reasons)
     if reasons:
         lines += ["", "### Why not", "", *(f"- {md(reason, 1000)}" for reason in reasons)]
-    lines += ["", "### What is still needed", "", md(report.needed.sentence, 1000)]
+    lines += ["", "### What is still needed", "", md(report.needed_sentence, 1000)]
     lines += [f"- {'met' if gate.is_met else '**not met**'}: {md(gate.title)}. {md(gate.sentence, 500)}"
               for gate in report.gates]  # fmt: skip
     lines += ["", "### What differs", "", *_table(("ticks", "kind"), [
@@ -62,7 +63,7 @@ def render(report: Report) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _criterion(criterion: CriterionFacts) -> tuple[str, ...]:
+def _criterion(criterion: Criterion) -> tuple[str, ...]:
     word, _ = words.STATUSES[criterion.status]
     return (
         text.markdown(criterion.title) + ("" if criterion.critical else " (advisory)"),

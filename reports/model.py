@@ -10,6 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from reports.criterion import Criterion
+from reports.gates import Gate
+from reports.verdict import Dependence, Needed, QuantileRatio
+
 # Number of the JSON document's form; it grows when a field changes its meaning or goes.
 SCHEMA_VERSION = 1
 
@@ -67,56 +71,6 @@ class VerdictFacts:
     latched_at: dt.datetime | None = None
     without_rules: str | None = None
     number: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CriterionFacts:
-    """A criterion and what the evidence says of it; immutable.
-
-    unit: "share" or "difference" (of two shares). bad and n: the counts. bound: the 95 % bound, None without
-    evidence. evidence: the betting score against the budget being exceeded. more_*: further ticks needed, if all are
-    clean and at the rate seen so far; None where no number will do.
-    """
-
-    name: str
-    title: str
-    group: str
-    critical: bool
-    status: str
-    unit: str
-    n: float
-    bad: float
-    rate: float | None
-    bound: float | None
-    budget: float
-    evidence: float
-    against: float
-    sentence: str
-    more_if_clean: int | None
-    more_at_rate: int | None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class GateFacts:
-    """A condition that is no statistic: hours, ticks of each kind, injected faults; immutable."""
-
-    name: str
-    title: str
-    is_met: bool
-    have: float
-    need: float
-    sentence: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class NeededFacts:
-    """What is still needed until READY can be had; immutable. None: no number of ticks will do, or is known."""
-
-    ticks_if_clean: int | None
-    ticks_at_rate: int | None
-    seconds_if_clean: float | None
-    seconds_at_rate: float | None
-    sentence: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -182,23 +136,17 @@ class StratumFacts:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DependenceFacts:
-    """Whether what counts against the candidate came in bursts; immutable. burst_bound: the bound if all came in
-    bursts of `burst` ticks."""
+class BurstFacts:
+    """Where what counts against the candidate fell; immutable. largest: episodes as (first tick, last tick, ticks).
+    worst_hours: (begin, against, ticks)."""
 
-    episodes: int
-    longest_streak: int
     largest: tuple[tuple[int, int, int], ...]
-    bad_hours: tuple[tuple[dt.datetime, int, int], ...]
-    burst: int
-    burst_bound: float | None
-    warning: str | None
+    worst_hours: tuple[tuple[dt.datetime, int, int], ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SurfaceFacts:
-    """What was observed, and what was not; immutable. not_compared: (reason, ticks). waived: unobserved doors that
-    the policy lets pass."""
+    """What was observed, and what was not; immutable. not_compared: (reason, ticks). not_applied: (step, ticks)."""
 
     observed: tuple[str, ...]
     unobserved: tuple[str, ...]
@@ -215,16 +163,19 @@ class Report:
     run: RunFacts
     policy: PolicyFacts
     verdict: VerdictFacts
-    needed: NeededFacts
-    criteria: tuple[CriterionFacts, ...]
-    gates: tuple[GateFacts, ...]
+    needed: Needed
+    needed_sentence: str
+    criteria: tuple[Criterion, ...]
+    gates: tuple[Gate, ...]
     kinds: Mapping[str, int]
     findings: tuple[FindingFacts, ...]
     findings_total: int
     speed: SpeedFacts | None
     faults: tuple[FaultFacts, ...]
     strata: tuple[StratumFacts, ...]
-    dependence: DependenceFacts
+    dependence: Dependence
+    bursts: BurstFacts
+    quantiles: tuple[QuantileRatio, ...]
     tolerated: Mapping[str, int]
     surface: SurfaceFacts
     notes: tuple[str, ...] = field(default=())

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import textwrap
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import click
 
 from reports import text, words
-from reports.model import CriterionFacts, Report
+from reports.criterion import Criterion
+from reports.model import Report
 
 WIDTH = 100
 _COLOURS = {"good": "green", "bad": "red", "wait": "yellow"}
@@ -84,7 +85,7 @@ def _why(report: Report, pen: _Pen) -> list[str]:
 
 
 def _needed(report: Report, pen: _Pen) -> list[str]:
-    lines = [pen.title("What is still needed"), *_wrap(report.needed.sentence, "  ")]
+    lines = [pen.title("What is still needed"), *_wrap(report.needed_sentence, "  ")]
     for gate in report.gates:
         mark = pen.tone("met    ", "good") if gate.is_met else pen.tone("not met", "wait")
         wrapped = _wrap(f"{gate.title}: {gate.sentence}", " " * 11)
@@ -153,16 +154,16 @@ def _criteria(report: Report, pen: _Pen) -> list[str]:
     )
     lines += [_criterion_line(criterion, pen) for criterion in report.criteria]
     if report.dependence.episodes:
-        lines += _wrap(words.bursts(report.dependence), "  ")
+        lines += _wrap(words.bursts(report), "  ")
     if report.dependence.warning:
         lines += _wrap(f"Mind: {report.dependence.warning}", "  ")
     return lines
 
 
-def _criterion_line(criterion: CriterionFacts, pen: _Pen) -> str:
+def _criterion_line(criterion: Criterion, pen: _Pen) -> str:
     word, tone = words.STATUSES[criterion.status]
     name = criterion.name if criterion.critical else f"{criterion.name} (adv.)"
-    odds = "over 1e6" if criterion.evidence >= 1e6 else f"{criterion.evidence:.3g}"
+    odds = "over 1e6" if criterion.evidence >= 1e6 else text.short(criterion.evidence)
     return (
         f"  {_fit(name, 34)}{pen.tone(f'{word:<10}', tone)}{words.number(criterion.bad):>8}"
         f"{words.number(criterion.n):>10}{words.amount(criterion, criterion.bound):>14}"
@@ -182,10 +183,10 @@ def _unseen(report: Report, pen: _Pen) -> list[str]:
 
 def _more(report: Report) -> list[str]:
     name = report.run.run
-    return [
-        f"`tickover report {name} --html FILE` shows it with plots, `--explain CRITERION` the ticks behind a",
-        "figure, `--verify` computes the verdict again from what is stored.",
-    ]
+    return _wrap(
+        f"`tickover report {name} --html FILE` shows it with plots, `--explain CRITERION` the ticks behind a figure, "
+        "`--verify` computes the verdict again from what is stored."
+    )
 
 
 def _wrap(what: str, first: str = "", rest: str | None = None) -> list[str]:
@@ -211,7 +212,7 @@ def _fit(what: str, columns: int) -> str:
     return what + " " * (columns - _columns(what))
 
 
-def _columns(what: Iterable[str] | Sequence[str]) -> int:
+def _columns(what: Iterable[str]) -> int:
     return sum(
         0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in what
     )

@@ -68,7 +68,7 @@ def duration(milliseconds: float | None) -> str:
     if math.isinf(milliseconds):
         return "never"
     if milliseconds < 1000:
-        return f"{_short(milliseconds)} ms"
+        return f"{short(milliseconds)} ms"
     return hours(milliseconds / 1000)
 
 
@@ -78,11 +78,11 @@ def hours(seconds: float | None) -> str:
         return "unknown"
     for limit, unit, name in ((120, 1, "s"), (7200, 60, "min"), (172_800, 3600, "h")):
         if seconds < limit:
-            return f"{_short(seconds / unit)} {name}"
-    return f"{_short(seconds / 86400)} days"
+            return f"{short(seconds / unit)} {name}"
+    return f"{short(seconds / 86400)} days"
 
 
-def _short(number: float) -> str:
+def short(number: float) -> str:
     """Three significant digits, never in powers of ten."""
     return grouped(number) if number >= 99.95 else f"{number:.3g}"
 
@@ -91,7 +91,7 @@ def odds(evidence: float) -> str:
     """A betting score for people: 22.8 : 1, and no more digits than it has meaning."""
     if math.isinf(evidence) or evidence >= 1e6:
         return "over 1 000 000 : 1".replace(" 000", f"{_THIN}000")
-    return f"{_short(evidence)} : 1"
+    return f"{short(evidence)} : 1"
 
 
 def times(count: int, noun: str) -> str:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import math
-
 from reports import text
-from reports.model import CriterionFacts, DependenceFacts, FindingFacts, Report
+from reports.criterion import Criterion, Status
+from reports.model import FindingFacts, Report
 
 VERDICTS = {"READY": "Ready", "NOT_READY": "Not ready", "KEEP_RUNNING": "Keep running"}
 # Status of a criterion -> (word, tone); tones are colours in a terminal and on a page.
 STATUSES = {
-    "PASS": ("pass", "good"),
-    "FAIL": ("fail", "bad"),
-    "UNDECIDED": ("undecided", "wait"),
-    "WARN": ("warn", "wait"),
-    "NO_DATA": ("no data", "wait"),
+    Status.PASS: ("pass", "good"),
+    Status.FAIL: ("fail", "bad"),
+    Status.OPEN: ("open", "wait"),
+    Status.WARN: ("warn", "wait"),
+    Status.NO_DATA: ("no data", "wait"),
 }
 KINDS = {
     "match": "match in results, effects and state",
@@ -29,7 +28,7 @@ KINDS = {
 SHARES = ("p50", "p95", "p99")
 
 
-def amount(criterion: CriterionFacts, value: float | None) -> str:
+def amount(criterion: Criterion, value: float | None) -> str:
     """A rate, bound or budget of a criterion in its own unit."""
     if value is None:
         return "–"
@@ -53,26 +52,29 @@ def place(finding: FindingFacts) -> str:
     return f"ticks {text.grouped(finding.first_tick)} to {text.grouped(finding.last_tick)}"
 
 
-def bursts(found: DependenceFacts) -> str:
-    """How what counts against the candidate is spread over the run."""
+def bursts(report: Report) -> str:
+    """How what counts against the candidate is spread over the run; empty if nothing does."""
+    found, where = report.dependence, report.bursts
+    if not found.episodes:
+        return ""
     parts = [
-        f"They came in {text.times(found.episodes, 'episode')}, at most {text.times(found.longest_streak, 'tick')} "
-        "in a row."
+        f"What counts against the new system came in {text.times(found.episodes, 'episode')}, at most "
+        f"{text.times(found.longest_streak, 'tick')} in a row."
     ]
-    if found.largest and found.largest[0][2] > 1:
-        first, last, count = found.largest[0]
+    if where.largest and where.largest[0][2] > 1:
+        first, last, count = where.largest[0]
         parts.append(
             f"The largest: {text.times(count, 'tick')} between {text.grouped(first)} and {text.grouped(last)}."
         )
-    if found.burst_bound is not None:
+    if not found.warning:
         parts.append(
             f"If mismatches came in bursts of {text.times(found.burst, 'tick')}, the bound would be about "
-            f"{text.percent(min(1.0, found.burst_bound))}."
+            f"{text.percent(found.burst_bound)}."
         )
-    if found.bad_hours:
-        begins, bad, count = found.bad_hours[0]
+    if where.worst_hours:
+        begins, bad, count = where.worst_hours[0]
         parts.append(
-            f"The worst hour began {begins:%Y-%m-%d %H:%M} UTC: {text.grouped(bad)} of {text.times(count, 'tick')}."
+            f"The worst hour began {begins:%Y-%m-%d %H:%M} UTC: {text.grouped(bad)} of {text.grouped(count)}."
         )
     return " ".join(parts)
 
@@ -80,8 +82,3 @@ def bursts(found: DependenceFacts) -> str:
 def against(report: Report) -> int:
     """Ticks on which the two differ or the candidate failed."""
     return report.kinds.get("mismatch", 0) + report.kinds.get("candidate_failed", 0)
-
-
-def needed_time(seconds: float | None) -> str:
-    """A span of time that is still needed, in brackets, or nothing where it is not known."""
-    return "" if seconds is None or not math.isfinite(seconds) or not seconds else f" ({text.hours(seconds)})"

@@ -44,7 +44,8 @@ def test_a_run_compares_each_tick_once_and_is_reported(environment: dict[str, st
     run: dict[str, Any] = json.loads(tickover(environment, "shadow", "--ticks", "10", "--every", "0s", "--json"))
     assert sum(run["counts"].values()) == 10
     assert set(run["counts"]) <= {"match", "improved", "unverified"}
-    assert "10 of 10 ticks compared" in tickover(environment, "report")
+    report = tickover(environment, "report", code=4)
+    assert "10 of 10 ticks compared" in report and "KEEP RUNNING" in report
     assert tickover(environment, "findings", run["run"]) == ""
     shown = json.loads(tickover(environment, "diff", run["run"], "3", "--json"))
     assert set(shown["observations"]) >= {"control", "candidate"}

@@ -106,7 +106,7 @@ def test_counts_equal_a_full_recount(store: Store, seed: int) -> None:
     assert [(e.first_tick, e.last_tick, e.count) for e in summary.largest] == [
         (ticks[0], ticks[-1], len(ticks)) for ticks in largest
     ]
-    hours = counted.hours(["mismatch", "candidate_failed"])
+    hours = counted.hours(["mismatch", "candidate_failed"], 60)
     assert (sum(hour.count for hour in hours), sum(hour.bad for hour in hours)) == (len(rows), len(bad))
     spans = counted.spans(10)
     assert sum(span.count for span in spans) == len(rows) and spans[-1].last_tick == len(rows) - 1
@@ -128,7 +128,7 @@ def test_an_empty_run_is_counted_as_nothing(store: Store) -> None:
     """No query fails, and none makes something of nothing."""
     make_run(store, "run", [])
     counted = Aggregates(store.engine, "run")
-    assert counted.groups() == counted.hours(["mismatch"]) == counted.spans(5) == counted.ratios([0.5]) == []
+    assert counted.groups() == counted.hours(["mismatch"], 60) == counted.spans(5) == counted.ratios([0.5]) == []
     assert counted.exceeding([(1.1, 0)]).n == 0
     assert counted.block_means(60, 1.1, 0) == {}
     assert counted.episodes(["mismatch"], 5).count == 0

@@ -1,0 +1,323 @@
+"""The report of a run, put together: evidence, verdict, findings, timings, and what was not observed."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from reports import text
+from reports.aggregates import Aggregates, Group
+from reports.evidence import BAD, EPISODE_GAP, RunState, gather, run_state
+from reports.model import (
+    BurstFacts,
+    ExampleFacts,
+    FindingFacts,
+    PolicyFacts,
+    Report,
+    RunFacts,
+    SpeedFacts,
+    StratumFacts,
+    SurfaceFacts,
+    VerdictFacts,
+)
+from reports.policy import BUILT_IN, Policy
+from reports.statistics import rate_upper
+from reports.tally import Evidence
+from reports.verdict import Decision, Verdict, judge
+from reports.verdict_store import Latch, VerdictStore
+from shadow.compare import Kind
+from shadow.diff import generalise, show
+from shadow.signature import Finding, findings
+from shadow.store import RunRecord, Store
+from tickover import __version__
+
+# Findings that a report carries in full, with examples; `findings` lists the rest.
+MOST_FINDINGS, MOST_EXAMPLES = 20, 3
+_EXAMPLE_CHARS = 600
+_SHARES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Built:
+    """A report with what it was made from; immutable."""
+
+    report: Report
+    record: RunRecord
+    groups: tuple[Group, ...]
+    evidence: Evidence
+    verdict: Verdict
+
+
+def build(store: Store, name: str | None, policy: Policy, source: str, *, now: dt.datetime) -> Built:
+    """The report of a run (None: the latest) under a policy; its verdict is stored. source: where the policy is from.
+
+    Raises UnknownRun.
+    """
+    record = store.run(name)
+    state = run_state(store, record)
+    counted = Aggregates(store.engine, record.run)
+    groups = counted.groups()
+    found = findings(store.sightings(record.run))
+    evidence = gather(store, record, policy, state, groups, found)
+    verdict = judge(evidence, policy)
+    verdicts = VerdictStore(store.engine)
+    latch = verdicts.latch(evidence)
+    number = verdicts.keep(record.run, evidence, policy, verdict)
+    report = Report(
+        made_at=now,
+        made_by=__version__,
+        run=_run_facts(record, state, counted, evidence),
+        policy=PolicyFacts(
+            name=policy.name,
+            source="built in" if source in BUILT_IN else source,
+            digest=policy.digest,
+            alpha=policy.alpha,
+            beta=policy.beta,
+        ),
+        verdict=_verdict_facts(verdict, latch, number),
+        needed=verdict.needed,
+        needed_sentence=_needed_sentence(verdict, latch, record),
+        criteria=verdict.criteria,
+        gates=verdict.gates,
+        kinds={kind.value: sum(g.count for g in groups if g.kind == kind) for kind in Kind},
+        findings=tuple(_finding(store, record, each) for each in found[:MOST_FINDINGS]),
+        findings_total=len(found),
+        speed=_speed(record, counted, groups),
+        faults=(),
+        strata=_strata(groups, policy),
+        dependence=verdict.dependence,
+        bursts=_bursts(counted, record),
+        quantiles=verdict.quantiles,
+        tolerated={},
+        surface=_surface(store, record, groups, state),
+        notes=tuple(_notes(record, state, evidence, verdicts.others(evidence), groups)),
+    )
+    return Built(report=_safe(report), record=record, groups=tuple(groups), evidence=evidence, verdict=verdict)
+
+
+def _run_facts(record: RunRecord, state: RunState, counted: Aggregates, evidence: Evidence) -> RunFacts:
+    plan = record.plan
+    return RunFacts(
+        run=record.run, workload=plan.workload, status=state.status, mode=plan.mode.value,
+        control=plan.control.value, candidate=plan.candidate.value, time_scale=plan.time_scale,
+        interval_s=plan.interval_s, planned=plan.ticks, scheduled=state.scheduled, compared=evidence.compared,
+        missing=state.missing, overran=state.overran,
+        covered_s=sum(hour.covered_s for hour in counted.hours(BAD, plan.interval_s)),
+        started_at=record.started_at, finished_at=record.finished_at, behaviour_key=evidence.behaviour_key,
+        judgement_key=evidence.judgement_key,
+    )  # fmt: skip
+
+
+def _verdict_facts(verdict: Verdict, latch: Latch | None, number: int) -> VerdictFacts:
+    status, headline, reasons = verdict.decision, verdict.headline, list(verdict.reasons)
+    latched = latch is not None and status is not Decision.NOT_READY
+    if latch is not None and latched:
+        status = Decision.NOT_READY
+        headline = "Do not switch: this version was found not ready before, and more of its ticks do not undo that."
+        reasons = [
+            f"Verdict {latch.number} of {latch.created_at:%Y-%m-%d %H:%M} UTC (run {latch.run}) was NOT_READY: "
+            f"{latch.reasons[0] if latch.reasons else 'no reason was stored'}",
+            *reasons,
+        ]
+    shown = [reason for reason in reasons if reason not in verdict.vetoes]
+    return VerdictFacts(
+        status=status.value, headline=headline, reasons=tuple(_sentence(reason) for reason in shown),
+        vetoes=verdict.vetoes, latched_at=latch.created_at if latch is not None and latched else None,
+        without_rules=None if verdict.without_rules is None else verdict.without_rules.value, number=number,
+    )  # fmt: skip
+
+
+def _sentence(reason: str) -> str:
+    said = reason[:1].upper() + reason[1:]
+    return said if said.endswith((".", "!", "?")) else f"{said}."
+
+
+def _needed_sentence(verdict: Verdict, latch: Latch | None, record: RunRecord) -> str:
+    needed = verdict.needed
+    if verdict.decision is Decision.NOT_READY or latch is not None:
+        return (
+            "No number of further ticks makes this version ready: mend what differs, or relax the budget for a "
+            "stated reason, and start a new run."
+        )
+    if verdict.decision is Decision.READY:
+        return "Nothing: all critical criteria pass and all conditions are met."
+    parts: list[str] = []
+    if needed.ticks_if_clean is None:
+        parts.append("At the budgets of this policy no foreseeable number of ticks will do: mend, or relax a budget.")
+    elif needed.ticks_if_clean or needed.seconds_if_clean:
+        parts.append(
+            f"At least {text.times(needed.ticks_if_clean, 'more tick')}, if all of them are clean"
+            f"{_time(needed.seconds_if_clean, record)}."
+        )
+        if needed.ticks_at_rate is None:
+            parts.append("At the rate seen so far it cannot be decided: fix what differs, or relax the budget.")
+        elif needed.ticks_at_rate != needed.ticks_if_clean:
+            parts.append(
+                f"At the rate seen so far: {text.times(needed.ticks_at_rate, 'tick')}"
+                f"{_time(needed.seconds_at_rate, record)}."
+            )
+    if needed.trials_if_clean is None:
+        parts.append("No foreseeable number of drills will do.")
+    elif needed.trials_if_clean:
+        parts.append(f"At least {text.times(needed.trials_if_clean, 'drilled fault')} that it recovers from.")
+    if any(gate.name == "run" and not gate.is_met for gate in verdict.gates):
+        parts.append(f"The run has to be finished first: `tickover shadow --resume {record.run}`.")
+    return " ".join(parts) or "Only the conditions below: no criterion needs more ticks."
+
+
+def _time(seconds: float | None, record: RunRecord) -> str:
+    if not seconds:
+        return ""
+    every = f" at one every {text.hours(record.plan.interval_s)}" if record.plan.interval_s else ""
+    return f", {text.hours(seconds)}{every}"
+
+
+def _finding(store: Store, record: RunRecord, finding: Finding) -> FindingFacts:
+    area, path, nature = finding.atoms[0]
+    more = f" and {len(finding.atoms) - 1} more" if len(finding.atoms) > 1 else ""
+    title = f"Step {finding.step}: {area} {path} ({nature}){more}"
+    return FindingFacts(
+        name=finding.name, step=finding.step, title=title,
+        sentence=f"{title}, {text.times(finding.count, 'tick')}, {_ticks(finding)}", count=finding.count,
+        first_tick=finding.first_tick, last_tick=finding.last_tick, kinds=finding.kinds,
+        examples=tuple(_examples(store, record, finding)),
+    )  # fmt: skip
+
+
+def _ticks(finding: Finding) -> str:
+    if finding.first_tick == finding.last_tick:
+        return f"tick {finding.first_tick}"
+    return f"ticks {finding.first_tick} to {finding.last_tick}"
+
+
+def _examples(store: Store, record: RunRecord, finding: Finding) -> Sequence[ExampleFacts]:
+    document = store.comparison(record.run, finding.first_tick)
+    rank = {atom: index for index, atom in enumerate(finding.atoms)}
+    differences = [found for found in (document or {}).get("differences", []) if found["step"] == finding.step]
+    differences.sort(key=lambda found: rank.get(_atom(found), len(rank)))
+    return [
+        ExampleFacts(
+            tick=finding.first_tick, step=found["step"], area=found["area"], nature=found["nature"],
+            path=show(tuple(found["path"])),
+            control=text.shown(found["control"], _EXAMPLE_CHARS),
+            candidate=text.shown(found["candidate"], _EXAMPLE_CHARS),
+        )
+        for found in differences[:MOST_EXAMPLES]
+    ]  # fmt: skip
+
+
+def _atom(difference: Mapping[str, Any]) -> tuple[str, str, str]:
+    return (difference["area"], generalise(tuple(difference["path"])), difference["nature"])
+
+
+def _speed(record: RunRecord, counted: Aggregates, groups: Sequence[Group]) -> SpeedFacts | None:
+    n = sum(group.count for group in groups)
+    ratios = counted.ratios(list(_SHARES.values()))
+    if not n or not ratios:
+        return None
+    ranks = [max(1, math.ceil(share * n)) for share in _SHARES.values()]
+    control, candidate = (
+        dict(zip(_SHARES, counted.ordered(side, ranks, n), strict=True)) for side in ("control", "candidate")
+    )
+    median = ratios[0]
+    if 0.97 <= median <= 1.03:
+        said = f"Typically {record.plan.candidate.value} takes as long as {record.plan.control.value}"
+    elif median < 1:
+        said = f"Typically {record.plan.candidate.value} takes {text.percent(1 - median, 0)} less time"
+    else:
+        said = f"Typically {record.plan.candidate.value} takes {text.percent(median - 1, 0)} more time"
+    gave_up = {
+        side: sum(group.count for group in groups if getattr(group, field))
+        for side, field in (
+            (record.plan.control.value, "control_gave_up"), (record.plan.candidate.value, "candidate_gave_up"),
+        )
+    }  # fmt: skip
+    given = " and ".join(f"{side} on {text.grouped(count)}" for side, count in gave_up.items())
+    return SpeedFacts(
+        control_ms=control, candidate_ms=candidate, ratio=dict(zip(_SHARES, ratios, strict=True)),
+        sentence=f"{said} (the median of {text.times(n, 'tick')}, tick by tick). Ticks with a step that failed or "
+        f"was given up: {given}.",
+    )  # fmt: skip
+
+
+def _strata(groups: Sequence[Group], policy: Policy) -> tuple[StratumFacts, ...]:
+    n: dict[str, int] = {}
+    bad: dict[str, int] = {}
+    for group in groups:
+        if group.stratum is not None and group.kind != Kind.NOT_COMPARED:
+            n[group.stratum] = n.get(group.stratum, 0) + group.count
+            bad[group.stratum] = bad.get(group.stratum, 0) + (group.count if group.kind in BAD else 0)
+    return tuple(
+        StratumFacts(stratum=name, n=n[name], bad=bad[name], bound=rate_upper(bad[name], n[name], policy.alpha))
+        for name in sorted(n, key=lambda name: (-n[name], name))[:50]
+    )
+
+
+def _bursts(counted: Aggregates, record: RunRecord) -> BurstFacts:
+    episodes = counted.episodes(BAD, EPISODE_GAP)
+    hours = [hour for hour in counted.hours(BAD, record.plan.interval_s) if hour.bad]
+    hours = sorted(hours, key=lambda hour: (-hour.bad, hour.begins))[:3]
+    return BurstFacts(
+        largest=tuple((e.first_tick, e.last_tick, e.count) for e in episodes.largest),
+        worst_hours=tuple((h.begins, h.bad, h.count) for h in hours),
+    )
+
+
+def _surface(store: Store, record: RunRecord, groups: Sequence[Group], state: RunState) -> SurfaceFacts:
+    reasons = [(reason, count) for _, reason, count in store.reasons(record.run, [Kind.NOT_COMPARED])][:10]
+    if state.missing:
+        reasons.append(("the run ended before they were", state.missing))
+    place = sorted(record.graph.order, key=lambda name: name.encode())
+    idle = dict.fromkeys(record.graph.order, 0)
+    for group in groups:
+        for step, letter in zip(place, group.steps, strict=False):
+            idle[step] += group.count if letter == "N" else 0
+    return SurfaceFacts(
+        observed=tuple(record.surface.get("observed", ())), unobserved=tuple(record.surface.get("unobserved", ())),
+        not_compared=tuple(reasons), not_applied=tuple((step, count) for step, count in idle.items() if count),
+    )  # fmt: skip
+
+
+def _notes(
+    record: RunRecord, state: RunState, evidence: Evidence, others: Sequence[tuple[str, str]], groups: Sequence[Group]
+) -> Sequence[str]:
+    notes: list[str] = []
+    if state.status == "running":
+        notes.append("The run is still going on; what is said here holds now, and may be read at any time.")
+    if state.status == "abandoned":
+        notes.append(f"The runner is gone without an end: `tickover shadow --resume {record.run}` goes on.")
+    if state.overran:
+        notes.append(f"{text.times(state.overran, 'tick')} began late because the one before overran its interval.")
+    if not record.plan.interval_s and groups:
+        notes.append("Ticks ran back to back, so whether one fits its interval was not asked.")
+    if evidence.whole.unknown:
+        notes.append(
+            f"{text.times(evidence.whole.unknown, 'tick')} of unknown outcome count as the worst case in every bound."
+        )
+    for policy, status in others:
+        notes.append(f"The same version was judged {status} under policy {policy} with other budgets or rules.")
+    return notes
+
+
+def _safe(value: _T) -> _T:
+    """The value with every text in it safe to show: names of steps, kinds of ticks and errors are a user's."""
+    return _made_safe(value)  # type: ignore[no-any-return]
+
+
+def _made_safe(value: Any) -> Any:
+    if type(value) is str:
+        return text.plain(value, 2000)
+    if isinstance(value, tuple):
+        return tuple(_made_safe(item) for item in value)
+    if isinstance(value, Mapping):
+        return {_made_safe(key): _made_safe(item) for key, item in value.items()}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.replace(
+            value, **{each.name: _made_safe(getattr(value, each.name)) for each in dataclasses.fields(value)}
+        )
+    return value

@@ -1,0 +1,204 @@
+"""Evidence of a run: from what is stored to the counts that a verdict is computed from."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from reports.aggregates import Aggregates, Group
+from reports.policy import Policy
+from reports.statistics import quantile_ranks
+from reports.tally import Bursts, Evidence, Pairs, Quantile, Tally
+from shadow.compare import Kind
+from shadow.signature import Finding
+from shadow.store import RunRecord, Store
+
+# Kinds under which results, effects and state of both systems can be told.
+_TOLD = frozenset({Kind.MATCH, Kind.TOLERATED, Kind.IMPROVED, Kind.MISMATCH, Kind.UNVERIFIED})
+# Kinds that count against the candidate, wherever episodes and bad hours are told.
+BAD = (Kind.MISMATCH.value, Kind.CANDIDATE_FAILED.value)
+# Bad ticks at most this far apart are one episode.
+EPISODE_GAP = 5
+# A difference in time below this share of the interval is no slowness: jobs of a few milliseconds vary by more.
+EPS_SHARE = 0.01
+_QUANTILES = (0.5, 0.95, 0.99)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunState:
+    """Where a run stands; immutable. status: running, done, interrupted, or abandoned: its runner is gone. missing:
+    ticks that were started and have no comparison, though nothing works on them."""
+
+    status: str
+    scheduled: int
+    overran: int
+    compared: int
+    missing: int
+
+
+def run_state(store: Store, record: RunRecord) -> RunState:
+    """Where a run stands at this moment."""
+    status = record.status
+    if status == "running" and not store.is_held(record.run):
+        # It may have ended between the two looks.
+        status = store.run(record.run).status
+        if status == "running":
+            status = "abandoned"
+    scheduled, overran = store.scheduled(record.run)
+    compared = sum(store.counts(record.run).values())
+    missing = 0 if status == "running" else max(0, scheduled - compared)
+    return RunState(status=status, scheduled=scheduled, overran=overran, compared=compared, missing=missing)
+
+
+def gather(
+    store: Store,
+    record: RunRecord,
+    policy: Policy,
+    state: RunState,
+    groups: Sequence[Group],
+    found: Sequence[Finding],
+) -> Evidence:
+    """The evidence of a run under a policy, whose limits of time the database counts by.
+
+    groups: the run's ticks, alike ones together. found: its findings, which tell lost and doubled effects.
+    """
+    counted, plan = Aggregates(store.engine, record.run), record.plan
+    eps_ms = EPS_SHARE * plan.interval_s * 1000
+    limits = [(policy.tail.factor, eps_ms), (policy.far_tail.factor, eps_ms), (0.0, plan.interval_s * 1000)]
+    slower = counted.exceeding(limits)
+    # A tick whose candidate is not known: it was started, and is taken for the worst.
+    unknown = state.missing + sum(group.count for group in groups if group.candidate_outcome is None)
+    timing = [Tally(n=slower.n, bad=bad, unknown=unknown) for bad in slower.exceed]
+    episodes = counted.episodes(BAD, EPISODE_GAP)
+    hours = sum(hour.covered_s for hour in counted.hours(BAD, plan.interval_s)) / 3600
+    strata: dict[str, int] = {}
+    for group in groups:
+        if group.stratum is not None and group.kind != Kind.NOT_COMPARED:
+            strata[group.stratum] = strata.get(group.stratum, 0) + group.count
+    return Evidence(
+        behaviour_key=record.behaviour_key,
+        judgement_key=judgement_key(record.judgement_key, policy),
+        status=state.status,
+        time_scale=plan.time_scale,
+        interval_s=plan.interval_s,
+        hours=hours if plan.time_scale == 1 else 0.0,
+        started=state.compared + state.missing,
+        compared=sum(group.count for group in groups if group.kind != Kind.NOT_COMPARED),
+        whole=whole_tally(groups, state.missing),
+        steps=step_tallies(groups, record.graph.order, state.missing),
+        failures=failure_pairs(groups, state.missing),
+        slower_blocks=counted.block_means(policy.speed.block, policy.speed.factor, eps_ms),
+        tail=timing[0],
+        far_tail=timing[1],
+        deadline=timing[2] if plan.interval_s > 0 else Tally(),
+        quantiles=_quantiles(counted, sum(group.count for group in groups), policy.alpha),
+        strata=dict(sorted(strata.items())),
+        bursts=Bursts(longest_streak=episodes.longest_streak, episodes=episodes.count),
+        vetoes=tuple(_vetoes(found, record.surface)),
+    )
+
+
+def judgement_key(rules_key: str, policy: Policy) -> str:
+    """The key of what evidence is judged by: the rules under which it was made, and the policy."""
+    return hashlib.sha256(f"{rules_key}\n{policy.digest}".encode()).hexdigest()
+
+
+def whole_tally(groups: Iterable[Group], missing: int = 0) -> Tally:
+    """Mismatches of whole ticks. A tick on which the candidate failed has no answer to compare: it is a failure."""
+    told, of = 0, dict.fromkeys(Kind, 0)
+    for group in groups:
+        of[Kind(group.kind)] += group.count
+        told += group.count if group.kind in _TOLD else 0
+    return Tally(
+        n=told, bad=of[Kind.MISMATCH], hidden=of[Kind.TOLERATED], unverified=of[Kind.UNVERIFIED],
+        unknown=of[Kind.NOT_COMPARED] + missing,
+    )  # fmt: skip
+
+
+def step_tallies(groups: Iterable[Group], order: Sequence[str], missing: int = 0) -> dict[str, Tally]:
+    """Mismatches by step, steps in graph order. Only ticks count on which both systems reached the step and all that
+    it depends on agreed; where the control gave up and nothing could confirm it, the step is unverified."""
+    # Letters stand in the order of the names' bytes.
+    place = {step: index for index, step in enumerate(sorted(order, key=lambda name: name.encode()))}
+    n, bad, unverified = (dict.fromkeys(order, 0) for _ in range(3))
+    unknown = missing
+    for group in groups:
+        if group.kind == Kind.NOT_COMPARED:
+            unknown += group.count
+        if group.kind not in _TOLD or len(group.steps) != len(place):
+            continue
+        for step, index in place.items():
+            letter = group.steps[index]
+            if letter in "ED":
+                n[step] += group.count
+                if group.kind == Kind.UNVERIFIED:
+                    unverified[step] += group.count
+                elif letter == "D":
+                    bad[step] += group.count
+    return {
+        step: Tally(n=n[step], bad=bad[step], unverified=unverified[step], unknown=unknown if n[step] else 0)
+        for step in order
+    }
+
+
+def failure_pairs(groups: Iterable[Group], missing: int = 0) -> Pairs:
+    """Ticks that one of the two did not bring to a good end. Steps given up on the way are compared as steps."""
+    n = new_only = old_only = 0
+    unknown = missing
+    for group in groups:
+        if group.control_outcome is None or group.candidate_outcome is None:
+            unknown += group.count
+            continue
+        n += group.count
+        old, new = group.control_outcome != "done", group.candidate_outcome != "done"
+        new_only += group.count if new and not old else 0
+        old_only += group.count if old and not new else 0
+    return Pairs(n=n, new_only=new_only, old_only=old_only, unknown=unknown)
+
+
+def _quantiles(counted: Aggregates, n: int, alpha: float) -> tuple[Quantile, ...]:
+    if not n:
+        return ()
+    ranks = {p: quantile_ranks(n, p, alpha / 2) for p in _QUANTILES}
+    new = _at_ranks(counted, "candidate", [high for _, high in ranks.values()], n)
+    old = _at_ranks(counted, "control", [low for low, _ in ranks.values()], n)
+    return tuple(
+        Quantile(p=p, new_upper_ms=new.get(high), old_lower_ms=old.get(low)) for p, (low, high) in ranks.items()
+    )
+
+
+def _at_ranks(counted: Aggregates, side: str, ranks: Sequence[int], n: int) -> dict[int, float]:
+    inside = sorted({rank for rank in ranks if 1 <= rank <= n})
+    values = counted.ordered(side, inside, n)
+    return {rank: value for rank, value in zip(inside, values, strict=True) if math.isfinite(value)}
+
+
+def _vetoes(found: Sequence[Finding], surface: Mapping[str, Sequence[str]]) -> Iterable[str]:
+    """Facts that bar READY whatever the counts say: an effect lost or doubled though nothing else differs, and doors
+    that no adapter watches."""
+    for finding in found:
+        natures = {nature for area, _, nature in finding.atoms if area == "effects"}
+        only_effects = all(area == "effects" for area, _, _ in finding.atoms)
+        if only_effects and natures and natures <= {"missing", "duplicated"}:
+            what = (
+                "loses" if natures == {"missing"} else "doubles" if natures == {"duplicated"} else "loses or doubles"
+            )
+            ticks = "tick" if finding.count == 1 else "ticks"
+            yield (
+                f"The new system {what} effects of step {finding.step} on {finding.count} {ticks} though its results "
+                f"agree (finding {finding.name})."
+            )
+
+
+def up_to(groups: Sequence[Sequence[Group]]) -> list[list[Group]]:
+    """Groups per stretch of a run, added up: all ticks until the end of each stretch."""
+    total: dict[Group, int] = {}
+    found: list[list[Group]] = []
+    for stretch in groups:
+        for group in stretch:
+            key = replace(group, count=0)
+            total[key] = total.get(key, 0) + group.count
+        found.append([replace(key, count=count) for key, count in total.items()])
+    return found

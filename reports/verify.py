@@ -1,0 +1,69 @@
+"""A stored verdict computed again: from what was stored with it, and from the ticks themselves."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from reports.aggregates import Aggregates
+from reports.evidence import gather, run_state
+from reports.tally import evidence_from_json
+from reports.verdict_store import Stored, VerdictStore, verify
+from shadow.signature import findings
+from shadow.store import Store
+from tickover import __version__
+from tickover.canonical import canonical_text, parse
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verified:
+    """What came of computing a verdict again; immutable. differs: what is not as it was stored, each a sentence.
+    ticks_since: compared after the verdict was given; then the ticks are not recounted."""
+
+    stored: Stored
+    differs: tuple[str, ...]
+    ticks_since: int
+
+
+def verify_run(store: Store, run: str | None) -> Verified:
+    """The latest stored verdict of a run (None: the latest run), computed again. Raises UnknownRun, NoVerdict."""
+    record = store.run(run)
+    stored = VerdictStore(store.engine).latest(record.run)
+    differs = verify(stored)
+    state = run_state(store, record)
+    groups = Aggregates(store.engine, record.run).groups()
+    found = findings(store.sightings(record.run))
+    fresh = gather(store, record, stored.policy, state, groups, found)
+    since = fresh.started - stored.evidence.started
+    if since == 0:
+        # What is known of drills and noise may grow apart from the ticks; it is told by its own name.
+        again = evidence_from_json(parse(canonical_text(fresh.to_json())))
+        differs += _differences(stored.evidence, again)
+    return Verified(stored=stored, differs=tuple(differs), ticks_since=since)
+
+
+def _differences(stored: Any, fresh: Any) -> list[str]:
+    return [
+        f"counted again, {each.name} is {getattr(fresh, each.name)!r} and was {getattr(stored, each.name)!r}"
+        for each in dataclasses.fields(stored)
+        if getattr(stored, each.name) != getattr(fresh, each.name)
+    ]
+
+
+def render(found: Verified) -> str:
+    """The outcome as text for a terminal."""
+    stored = found.stored
+    lines = [
+        f"Verdict {stored.number} of run {stored.run}: {stored.status.value} under policy {stored.policy_name}, "
+        f"given {stored.created_at:%Y-%m-%d %H:%M:%S} UTC by Tickover {stored.version}"
+    ]
+    if stored.version != __version__:
+        lines.append(f"computed again by Tickover {__version__}")
+    if found.ticks_since:
+        lines.append(f"{found.ticks_since} ticks were compared since, so the ticks were not recounted")
+    else:
+        lines.append(f"all {stored.evidence.started} ticks were counted again")
+    lines += [f"  {difference[:300]}" for difference in found.differs]
+    lines.append("it is NOT what was stored" if found.differs else "it is the same, figure by figure")
+    return "\n".join(lines)
