@@ -10,6 +10,7 @@ from typing import Any
 from shadow.diff import Change, Nature, changes
 from shadow.observation import Graph, Observation, Outcome, StepStatus
 from tickover.canonical import Json, canonical_text
+from tickover.execution import Purpose
 from tickover.tape import TapeEntry
 
 # Requests are compared by this many characters when the nearest one is sought.
@@ -27,15 +28,19 @@ class Miss:
     request: Json
     why: str | None
     nearest: Json = None
+    by_control: bool = False
 
     def change(self) -> tuple[Change, ...]:
         """The places at which an unexplained call parts from the nearest one; paths begin with port and method."""
         name = f"{self.port}.{self.method}"
         if self.nearest is None:
+            if self.by_control:
+                return (Change(path=(name,), nature=Nature.MISSING, control=self.request),)
             return (Change(path=(name,), nature=Nature.ADDED, candidate=self.request),)
-        return tuple(
-            replace(change, path=(name, *change.path)) for change in changes(self.nearest, self.request)
-        ) or (Change(path=(name,), nature=Nature.DUPLICATED, candidate=self.request),)
+        sides = (self.request, self.nearest) if self.by_control else (self.nearest, self.request)
+        return tuple(replace(change, path=(name, *change.path)) for change in changes(*sides)) or (
+            Change(path=(name,), nature=Nature.DUPLICATED, control=sides[0], candidate=sides[1]),
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The miss as a JSON document."""
@@ -43,22 +48,26 @@ class Miss:
 
 
 def find_misses(
-    entries: Iterable[TapeEntry], control: Observation, candidate: Observation, graph: Graph
+    entries: Iterable[TapeEntry], first: Observation, second: Observation, graph: Graph
 ) -> tuple[Miss, ...]:
-    """The candidate's misses on the tape of one tick, each explained or beside the nearest of the control's calls.
+    """The misses of whoever followed on the tape of one tick, each explained or beside the nearest of the first one's
+    calls. The candidate follows, but where both run on copies in random order.
 
-    A miss is explained by a timeout, error or retry on the other side: the control failed or gave up in that step, or
-    in one that it depends on, or not all of the tick was seen; or the call belongs to a retry of the candidate.
+    A miss is explained by a timeout, error or retry on the other side: the first failed or gave up in that step, or
+    in one that it depends on, or not all of the tick was seen; or the call belongs to a retry of the second.
     """
     tape = list(entries)
-    own = [entry for entry in tape if not (entry.missed and entry.recorded_by == candidate.system)]
+    own = [entry for entry in tape if not (entry.missed and entry.recorded_by == second.system)]
+    by_control = second.purpose is Purpose.CONTROL
     return tuple(
-        _miss(entry, own, control, graph) for entry in tape if entry.missed and entry.recorded_by == candidate.system
+        _miss(entry, own, first, graph, by_control)
+        for entry in tape
+        if entry.missed and entry.recorded_by == second.system
     )
 
 
-def _miss(entry: TapeEntry, own: Sequence[TapeEntry], control: Observation, graph: Graph) -> Miss:
-    why = _explanation(entry, own, control, graph)
+def _miss(entry: TapeEntry, own: Sequence[TapeEntry], first: Observation, graph: Graph, by_control: bool) -> Miss:
+    why = _explanation(entry, own, first, graph)
     return Miss(
         step=entry.step,
         port=entry.port,
@@ -67,6 +76,7 @@ def _miss(entry: TapeEntry, own: Sequence[TapeEntry], control: Observation, grap
         request=entry.request,
         why=why,
         nearest=None if why else _nearest(entry, own),
+        by_control=by_control,
     )
 
 
@@ -82,7 +92,7 @@ def _explanation(entry: TapeEntry, own: Sequence[TapeEntry], control: Observatio
         if seen is not None and seen.attempts > 1:
             return f"{control.system} tried {name} {seen.attempts} times"
     if entry.attempt > 1:
-        return f"attempt {entry.attempt} of the candidate"
+        return f"attempt {entry.attempt} of the one that followed"
     if any(other.step == entry.step and other.error is not None for other in own):
         return f"a call of {control.system} failed in {entry.step}"
     return None

@@ -16,16 +16,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from shadow.compare import Comparison, judge, needs_reference, not_compared
-from shadow.misses import find_misses
+from shadow.compare import Comparison, not_compared
+from shadow.judging import Judging
 from shadow.observation import Graph, Observation
 from shadow.plan import RunPlan
-from shadow.sides import AsyncSide, LegacySide
+from shadow.sides import AsyncSide, LegacySide, candidate_timeout_s
 from shadow.store import RunRecord, Store, TickRecord
 from tickover.boundary.observation import Mode as HostMode
 from tickover.errors import TickoverError
 from tickover.execution import ExecutionKey, Purpose, System
-from tickover.ground.tape_store import PostgresTapeStore
 from tickover.workflow import Workflow
 
 # Candidates that run at the same time.
@@ -54,10 +53,8 @@ class RecordRunner:
         scale = plan.time_scale
         self.control = LegacySide(plan.workload, workflow, homes.control, time_scale=scale, env=env)
         self.copy = LegacySide(plan.workload, workflow, homes.reference, time_scale=scale, env=env)
-        longest_s = sum(step.timeout_s * step.retry.attempts for step in workflow.steps)
-        self.candidate = AsyncSide(workflow, time_scale=scale, timeout_s=60 + longest_s * scale)
-        self.tape = PostgresTapeStore()
-        self.graph = Graph.of(workflow)
+        self.candidate = AsyncSide(workflow, time_scale=scale, timeout_s=candidate_timeout_s(workflow, scale))
+        self._judging = Judging(plan, store, Graph.of(workflow), self.copy)
         self._queue: queue.Queue[int | None] = queue.Queue()
         self._late: dict[int, float] = {}
         self._stop = threading.Event()
@@ -82,7 +79,7 @@ class RecordRunner:
             self._stop.set()
             self.control.process.close()
             self.copy.process.close()
-            self.tape.close()
+            self._judging.close()
             self.store.note_surface(self.plan.run, {name: sorted(found) for name, found in self._surface.items()})
         if self._errors:
             raise self._errors[0]
@@ -161,7 +158,7 @@ class RecordRunner:
         else:
             try:
                 candidate = self._run_candidate(record, control)
-                comparison = self._judge(record, control, candidate)
+                comparison = self._judging.compare(record, control, candidate)
             except TickoverError as error:
                 comparison = not_compared(f"the candidate was not run to its end: {error}")
         self.store.save_comparison(self.record, tick, comparison, control, candidate)
@@ -177,20 +174,6 @@ class RecordRunner:
         seen = self.candidate.run(key, started_at=record.due_at, state=state, tape=tape, draws=control.draws)
         self.store.save_observation(seen)
         return seen
-
-    def _judge(self, record: TickRecord, control: Observation, candidate: Observation) -> Comparison:
-        tape = self.tape.of_tick(self.plan.run, record.tick)
-        misses = find_misses(tape, control, candidate, self.graph)
-        if not needs_reference(control, candidate, self.graph, misses):
-            return judge(control, candidate, self.graph, misses=misses)
-        key = self._key(record.tick, System.LEGACY, Purpose.REFERENCE)
-        reference, raw = self.copy.run(
-            key, HostMode.REFERENCE, started_at=record.due_at, tape=tape, draws=control.draws,
-            state=self.store.state(self.plan.run, record.state_before),
-        )  # fmt: skip
-        self.store.save_observation(reference, calls=raw.calls)
-        missed = any(call.missed for call in raw.calls)
-        return judge(control, candidate, self.graph, reference=reference, reference_missed=missed, misses=misses)
 
     def _key(self, tick: int, system: System, purpose: Purpose) -> ExecutionKey:
         return ExecutionKey(run=self.plan.run, tick=tick, system=system, purpose=purpose)

@@ -13,8 +13,10 @@ from async_tick.worker import keep_worker
 from shadow.compare import Comparison
 from shadow.keys import evidence_keys
 from shadow.observation import Graph
+from shadow.paired import PairedRunner
 from shadow.plan import Mode, RunPlan
 from shadow.runner import Homes, RecordRunner
+from shadow.sides import LegacySide
 from shadow.store import Store
 from tickover.errors import ConfigurationError
 from tickover.execution import System
@@ -43,10 +45,16 @@ def check(plan: RunPlan, workflow: Workflow) -> None:
         )
     if workflow.read_state is None or workflow.write_state is None:
         raise ConfigurationError(f"workload {plan.workload} needs read_state and write_state, to make copies with")
-    if plan.mode is not Mode.RECORD or plan.candidate is not System.ASYNC:
+    if plan.home is not None and not _serves_legacy(plan):
         raise ConfigurationError(
-            "only `--mode record --candidate async` can be run as yet: the old system serves, the new one is on trial"
+            "--home names the old system's own home, which only `--mode record --candidate async` runs on; "
+            "leave it out, or leave out --mode and --candidate"
         )
+
+
+def _serves_legacy(plan: RunPlan) -> bool:
+    """Whether the old system runs as it is, on its own home; otherwise everything runs on copies."""
+    return plan.mode is Mode.RECORD and plan.control is System.LEGACY
 
 
 def run_plan(plan: RunPlan, *, resume: bool, workers: int, tell: Tell, say: Say) -> None:
@@ -84,7 +92,14 @@ def run_plan(plan: RunPlan, *, resume: bool, workers: int, tell: Tell, say: Say)
             stack.enter_context(keep_worker(logs, threads=workers, name=f"shadow-{plan.run}", env=env, say=say))
         homes = _homes(plan, workflow, fresh=not resume)
         try:
-            RecordRunner(plan, record, workflow, store, homes, env, tell).run()
+            if _serves_legacy(plan):
+                RecordRunner(plan, record, workflow, store, homes, env, tell).run()
+            else:
+                legacy, reference = (
+                    LegacySide(plan.workload, workflow, home, time_scale=plan.time_scale, env=env)
+                    for home in (homes.control, homes.reference)
+                )
+                PairedRunner(plan, record, workflow, store, legacy, reference, tell).run()
         except BaseException:
             store.set_status(plan.run, "interrupted")
             raise

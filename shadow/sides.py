@@ -142,3 +142,8 @@ class AsyncSide:
             harness={"tape": tape, "draws": draws}, timeout_s=self._timeout_s,
         )  # fmt: skip
         return from_async(ended, self.workflow, key, started_at)
+
+
+def candidate_timeout_s(workflow: Workflow, time_scale: float) -> float:
+    """How long a tick of the new system is waited for: all attempts of all steps, and a minute for the machinery."""
+    return 60 + time_scale * sum(step.timeout_s * step.retry.attempts for step in workflow.steps)

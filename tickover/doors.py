@@ -1,7 +1,8 @@
 """Doors: where a step's draws and port calls come from, live or from a tape.
 
 The harness document of an execution decides; the engine passes it on unread: `{"tape": {"run", "tick", "on_miss":
-"live"|"fail", "latency": true}, "draws": {step: record} or null, "started_at": ISO}`.
+"live"|"fail", "latency": true, "records": true}, "draws": {step: record} or null, "started_at": ISO}`. With `records`
+the execution is the one that makes the tape, so that what it calls is no miss.
 """
 
 from __future__ import annotations
@@ -117,7 +118,7 @@ class TapeDoors:
                 latency_ms=(time.monotonic() - begun) * 1000,
                 recorded_by="async",
                 execution_id=self._execution_id,
-                missed=True,
+                missed=not self._where.get("records", False),
             )
         )
 
