@@ -297,7 +297,7 @@ def _notes(
         notes.append("Ticks ran back to back, so whether one fits its interval was not asked.")
     if evidence.whole.unknown:
         notes.append(
-            f"{text.times(evidence.whole.unknown, 'tick')} of unknown outcome count as the worst case in every bound."
+            f"Of {text.times(evidence.whole.unknown, 'tick')} the outcome is not known; every bound takes the worst."
         )
     for policy, status in others:
         notes.append(f"The same version was judged {status} under policy {policy} with other budgets or rules.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from reports import text
 from reports.aggregates import Aggregates
 from reports.build import Built
@@ -18,7 +20,7 @@ from shadow.store import Store
 from tickover.execution import Purpose
 
 # Points of a curve over the run, points of a distribution, bins of the ratio in a tenfold.
-SPANS, SHARES, BINS_PER_DECADE = 48, 200, 24
+SPANS, SHARES, BINS_PER_DECADE = 48, 200, 40
 # Curves on the page: the critical criteria that are counted tick by tick.
 MOST_CURVES = 12
 
@@ -67,19 +69,24 @@ def _timeline(store: Store, built: Built, tick: int | None) -> Timeline | None:
     control, candidate = seen.get(Purpose.CONTROL), seen.get(Purpose.CANDIDATE)
     if control is None or candidate is None:
         return None
+    order = built.record.graph.order
     found = Timeline(
-        tick=tick, control_ms=control.duration_ms, candidate_ms=candidate.duration_ms, control=_bars(control),
-        candidate=_bars(candidate),
-    )  # fmt: skip
+        tick=tick,
+        control_ms=control.duration_ms,
+        candidate_ms=candidate.duration_ms,
+        control=_bars(control, order),
+        candidate=_bars(candidate, order),
+    )
     return found if found.control and found.candidate else None
 
 
-def _bars(seen: Observation) -> tuple[Bar, ...]:
+def _bars(seen: Observation, order: Sequence[str]) -> tuple[Bar, ...]:
+    steps = {name: seen.steps[name] for name in order if name in seen.steps}
     return tuple(
         Bar(
             step=text.plain(name, 40), begins_ms=step.started_ms, lasts_ms=max(0.0, step.duration_ms),
             trouble=step.status in TROUBLE,
         )
-        for name, step in seen.steps.items()
+        for name, step in steps.items()
         if step.started_ms is not None and step.duration_ms is not None
     )  # fmt: skip

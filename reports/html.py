@@ -40,6 +40,7 @@ def render(report: Report, details: Details) -> str:
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     css = resources.files("reports").joinpath("templates", "report.css").read_text(encoding="utf-8")
+    needs_more = report.verdict.status == "KEEP_RUNNING"
     order = {"bad": 0, "wait": 1, "good": 2}
     return environment.get_template("report.html").render(
         css=Markup(css),
@@ -48,11 +49,11 @@ def render(report: Report, details: Details) -> str:
         verdict=report.verdict,
         word=words.VERDICTS[report.verdict.status],
         tone=report.verdict.status.lower(),
-        reasons=report.verdict.reasons,
+        reasons=[(reason, _tone_of(reason, report)) for reason in report.verdict.reasons],
         against=words.against(report),
-        passed=sum(c.critical and c.status == Status.PASS for c in report.criteria),
+        passed=sum(c.critical and c.status is Status.PASS for c in report.criteria),
         critical=sum(c.critical for c in report.criteria),
-        open=[c for c in report.criteria if c.critical and c.status != Status.PASS],
+        open=[c for c in report.criteria if c.critical and c.status is not Status.PASS] if needs_more else [],
         findings=[_finding(each) for each in report.findings[:MOST_FINDINGS]],
         criteria=sorted(report.criteria, key=lambda c: (not c.critical, order[words.STATUSES[c.status][1]])),
         mark={status: (word, _TONES[tone]) for status, (word, tone) in words.STATUSES.items()},
@@ -72,6 +73,12 @@ def render(report: Report, details: Details) -> str:
         odds=text.odds,
         times=text.times,
     )
+
+
+def _tone_of(reason: str, report: Report) -> str:
+    """Whether a reason is something broken, or something not known yet."""
+    broken = any(c.status is Status.FAIL and reason.startswith(f"{c.title}:") for c in report.criteria)
+    return "fail" if broken or (report.verdict.latched_at and reason == report.verdict.reasons[0]) else "open"
 
 
 def _finding(finding: FindingFacts) -> dict[str, Any]:
@@ -133,7 +140,7 @@ def _bound_plots(report: Report, details: Details) -> list[Plot]:
             continue
         word, tone = words.STATUSES[criterion.status]
         svg = plots.shrinking_bound(
-            criterion.name, points, criterion.budget, criterion.status == Status.PASS, criterion.sentence
+            criterion.name, points, criterion.budget, criterion.status is Status.PASS, criterion.sentence
         )
         found.append(Plot(svg=Markup(svg), title=criterion.title, tone=_TONES[tone], word=word))
     return found

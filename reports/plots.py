@@ -129,6 +129,10 @@ def shrinking_bound(name: str, points: Sequence[tuple[int, float]], budget: floa
         axes.set_ylim(floor, max(*bounds, budget) * 1.4)
         axes.set_xlim(0, max(ticks[-1], 1))
         _percent(axes.yaxis)
+        # The budget is what the eye looks for: it has a mark of its own, and decades too near to it have none.
+        decades = [10.0**power for power in range(-6, 1)]
+        marks = [mark for mark in decades if floor <= mark <= max(bounds) and abs(math.log10(mark / budget)) > 0.25]
+        axes.set_yticks([*marks, budget])
         _few(axes.xaxis)
 
     return _svg(f"bound-{name}", label, 3.35, 1.75, draw)
