@@ -4,7 +4,8 @@ ticks reads a few hundred rows."""
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from sqlalchemy import Engine, text
 _OLD = "CASE WHEN control_outcome = 'done' THEN control_ms WHEN control_outcome IS NULL THEN 0 ELSE 'Infinity' END"
 _NEW = "CASE WHEN candidate_outcome = 'done' THEN candidate_ms ELSE 'Infinity' END"
 
+_WHICH = "run = :run"
 _BOTH = "control_outcome = 'done' AND candidate_outcome = 'done' AND control_ms > 0"
 
 
@@ -94,16 +96,17 @@ class TickRow:
 
 
 class Aggregates:
-    """The evidence of one run as the database counts it. Ticks up to `until` only, where it is given."""
+    """The evidence of one run as the database counts it. snapshot: the name of one, so that counts made over several
+    connections are of one instant; None: each of its own."""
 
-    def __init__(self, engine: Engine, run: str, until: int | None = None) -> None:
-        self.engine, self.run, self.until = engine, run, until
+    def __init__(self, engine: Engine, run: str, snapshot: str | None = None) -> None:
+        self.engine, self.run, self._snapshot = engine, run, snapshot
 
     def groups(self) -> list[Group]:
         """The ticks, alike ones counted together."""
         columns = "kind, stratum, control_outcome, candidate_outcome, control_gave_up, candidate_gave_up, steps"
         rows = self._rows(
-            f"SELECT {columns}, count(*) AS count FROM tick_evidence WHERE {self._which} "
+            f"SELECT {columns}, count(*) AS count FROM tick_evidence WHERE {_WHICH} "
             f"GROUP BY {columns} ORDER BY {columns}"
         )
         return [Group(**row) for row in rows]
@@ -113,7 +116,7 @@ class Aggregates:
         extra_ms); factor 0 asks for a fixed limit."""
         filters = ", ".join(f"count(*) FILTER (WHERE {_slower(index)}) AS c{index}" for index in range(len(limits)))
         row = self._rows(
-            f"SELECT count(*) AS n{', ' if filters else ''}{filters} FROM tick_evidence WHERE {self._which} "
+            f"SELECT count(*) AS n{', ' if filters else ''}{filters} FROM tick_evidence WHERE {_WHICH} "
             "AND candidate_outcome IS NOT NULL",
             _limits(limits),
         )[0]
@@ -124,7 +127,7 @@ class Aggregates:
         number of blocks."""
         rows = self._rows(
             f"SELECT slower, count(*) AS blocks FROM (SELECT count(*) AS n, count(*) FILTER (WHERE {_slower(0)}) "
-            f"AS slower FROM tick_evidence WHERE {self._which} GROUP BY tick / :size) AS block WHERE n = :size "
+            f"AS slower FROM tick_evidence WHERE {_WHICH} GROUP BY tick / :size) AS block WHERE n = :size "
             "GROUP BY slower ORDER BY slower",
             {"size": size} | _limits([(factor, extra_ms)]),
         )
@@ -137,7 +140,7 @@ class Aggregates:
         value = _OLD if side == "control" else _NEW
         row = self._rows(
             f"SELECT percentile_disc(CAST(:shares AS double precision[])) WITHIN GROUP (ORDER BY {value}) AS found "
-            f"FROM tick_evidence WHERE {self._which}",
+            f"FROM tick_evidence WHERE {_WHICH}",
             {"shares": [(rank - 0.5) / n for rank in ranks]},
         )[0]
         return [float(found) for found in row["found"]]
@@ -146,7 +149,7 @@ class Aggregates:
         """The ratio candidate / control at these shares of the ticks on which both ended well."""
         row = self._rows(
             "SELECT percentile_disc(CAST(:shares AS double precision[])) WITHIN GROUP "
-            f"(ORDER BY candidate_ms / control_ms) AS found FROM tick_evidence WHERE {self._which} AND {_BOTH}",
+            f"(ORDER BY candidate_ms / control_ms) AS found FROM tick_evidence WHERE {_WHICH} AND {_BOTH}",
             {"shares": list(shares)},
         )[0]
         return [float(found) for found in row["found"] or []]
@@ -157,10 +160,10 @@ class Aggregates:
         A pause covers nothing: time is added up in stretches of ten minutes, or three intervals where that is more.
         """
         rows = self._rows(
-            "WITH stretch AS (SELECT floor(extract(epoch FROM compared_at) / :size) AS number, "
+            "WITH stretch AS (SELECT date_bin(make_interval(secs => :size), compared_at, '2000-01-01') AS number, "
             "min(compared_at) AS begins, count(*) AS count, count(*) FILTER (WHERE kind = ANY(:bad)) AS bad, "
             "extract(epoch FROM max(compared_at) - min(compared_at))::float8 AS span_s "
-            f"FROM tick_evidence WHERE {self._which} GROUP BY number) "
+            f"FROM tick_evidence WHERE {_WHICH} GROUP BY number) "
             "SELECT date_trunc('hour', begins) AS begins, sum(count)::bigint AS count, sum(bad)::bigint AS bad, "
             "sum(least(:size, greatest(count * :interval, CASE WHEN count > 1 THEN span_s * count / (count - 1) "
             "ELSE 0 END))) AS covered_s FROM stretch GROUP BY 1 ORDER BY 1",
@@ -172,7 +175,7 @@ class Aggregates:
         """Ticks of these kinds, those at most `gap` apart being one episode; of the largest, `limit` are named."""
         rows = self._rows(
             "WITH bad AS (SELECT tick, tick - lag(tick) OVER (ORDER BY tick) AS since FROM tick_evidence "
-            f"WHERE {self._which} AND kind <> 'match' AND kind = ANY(:bad)), "
+            f"WHERE {_WHICH} AND kind <> 'match' AND kind = ANY(:bad)), "
             "named AS (SELECT tick, count(*) FILTER (WHERE since IS NULL OR since > :gap) OVER (ORDER BY tick) AS "
             "episode, count(*) FILTER (WHERE since IS NULL OR since > 1) OVER (ORDER BY tick) AS streak FROM bad), "
             "streaks AS (SELECT episode, min(tick) AS first, max(tick) AS last, count(*) AS count FROM named "
@@ -196,11 +199,11 @@ class Aggregates:
         """At most `count` stretches of the run, of equal numbers of ticks, in order."""
         rows = self._rows(
             f"WITH size AS (SELECT greatest(1, ceil((max(tick) + 1) / CAST(:count AS float8)))::int AS ticks "
-            f"FROM tick_evidence WHERE {self._which}) "
+            f"FROM tick_evidence WHERE {_WHICH}) "
             "SELECT max(tick) AS last_tick, count(*) AS count, "
             "percentile_disc(ARRAY[0.1, 0.5, 0.9]) WITHIN GROUP (ORDER BY candidate_ms / control_ms) "
             f"FILTER (WHERE {_BOTH}) AS ratios "
-            f"FROM tick_evidence, size WHERE {self._which} GROUP BY tick / size.ticks ORDER BY 1",
+            f"FROM tick_evidence, size WHERE {_WHICH} GROUP BY tick / size.ticks ORDER BY 1",
             {"count": count},
         )
         return [
@@ -217,7 +220,7 @@ class Aggregates:
         ticks), without gaps. The outermost bins, from a thousandth and to a thousandfold, hold what lies beyond."""
         rows = self._rows(
             "SELECT greatest(-3 * :per, least(3 * :per, floor(log(candidate_ms / control_ms) * :per)))::int AS bin, "
-            f"count(*) AS count FROM tick_evidence WHERE {self._which} AND {_BOTH} AND candidate_ms > 0 "
+            f"count(*) AS count FROM tick_evidence WHERE {_WHICH} AND {_BOTH} AND candidate_ms > 0 "
             "GROUP BY bin ORDER BY bin",
             {"per": per_decade},
         )
@@ -231,10 +234,10 @@ class Aggregates:
         those the one with the median ratio."""
         rows = self._rows(
             "SELECT tick FROM (SELECT tick, candidate_ms / control_ms AS ratio, length(translate(steps, 'N-', '')) "
-            f"AS ran FROM tick_evidence WHERE {self._which} AND {_BOTH} AND kind = 'match' "
+            f"AS ran FROM tick_evidence WHERE {_WHICH} AND {_BOTH} AND kind = 'match' "
             "ORDER BY tick DESC LIMIT 300) AS late ORDER BY ran DESC, "
             "abs(ratio - (SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY candidate_ms / control_ms) "
-            f"FROM tick_evidence WHERE {self._which} AND {_BOTH})), tick LIMIT 1"
+            f"FROM tick_evidence WHERE {_WHICH} AND {_BOTH})), tick LIMIT 1"
         )
         return rows[0]["tick"] if rows else None
 
@@ -243,7 +246,7 @@ class Aggregates:
         columns = "kind, stratum, control_outcome, candidate_outcome, control_gave_up, candidate_gave_up, steps"
         rows = self._rows(
             f"SELECT width_bucket(tick, CAST(:begins AS int[])) AS span, {columns}, count(*) AS count "
-            f"FROM tick_evidence WHERE {self._which} GROUP BY span, {columns} ORDER BY span, {columns}",
+            f"FROM tick_evidence WHERE {_WHICH} GROUP BY span, {columns} ORDER BY span, {columns}",
             {"begins": [end + 1 for end in ends]},
         )
         found: list[list[Group]] = [[] for _ in ends]
@@ -256,7 +259,7 @@ class Aggregates:
     def ticks(self, condition: str, values: Mapping[str, Any], limit: int) -> tuple[int, list[TickRow]]:
         """How many ticks meet a condition in SQL on tick_evidence (made here or in reports.explain, never by a
         user), and the first `limit` of them."""
-        where = f"{self._which} AND ({condition})"
+        where = f"{_WHICH} AND ({condition})"
         total = self._rows(f"SELECT count(*) AS n FROM tick_evidence WHERE {where}", values)[0]["n"]
         rows = self._rows(
             "SELECT e.tick, e.kind, c.reason, e.control_ms, e.candidate_ms FROM (SELECT * FROM tick_evidence "
@@ -266,16 +269,21 @@ class Aggregates:
         )
         return total, [TickRow(**row) for row in rows]
 
-    @property
-    def _which(self) -> str:
-        return "run = :run" if self.until is None else "run = :run AND tick <= :until"
-
     def _rows(self, statement: str, values: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
-        bound: dict[str, Any] = {"run": self.run, **(values or {})}
-        if self.until is not None:
-            bound["until"] = self.until
         with self.engine.connect() as connection:
-            return [dict(row) for row in connection.execute(text(statement), bound).mappings()]
+            if self._snapshot is not None:
+                connection = connection.execution_options(isolation_level="REPEATABLE READ")
+                # Its name is PostgreSQL's own; this statement takes no parameters.
+                connection.exec_driver_sql(f"SET TRANSACTION SNAPSHOT '{self._snapshot}'")
+            found = connection.execute(text(statement), {"run": self.run, **(values or {})})
+            return [dict(row) for row in found.mappings()]
+
+
+@contextmanager
+def snapshot(engine: Engine) -> Iterator[str]:
+    """The name of a snapshot of the database as it is now, which holds while the context lasts."""
+    with engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
+        yield str(connection.exec_driver_sql("SELECT pg_export_snapshot()").scalar_one())
 
 
 def limit_condition(factor: float, extra_ms: float) -> tuple[str, dict[str, float]]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from reports import text
-from reports.aggregates import Aggregates, Group
-from reports.evidence import BAD, EPISODE_GAP, RunState, gather, run_state
+from reports.aggregates import Group
+from reports.evidence import BAD, Counts, RunState, gather, middle_ranks, read_counts, run_state
 from reports.model import (
     BurstFacts,
     ExampleFacts,
@@ -31,14 +30,15 @@ from reports.verdict import Decision, Verdict, judge
 from reports.verdict_store import Latch, VerdictStore
 from shadow.compare import Kind
 from shadow.diff import generalise, show
-from shadow.signature import Finding, findings
+from shadow.signature import Finding
 from shadow.store import RunRecord, Store
 from tickover import __version__
 
 # Findings that a report carries in full, with examples; `findings` lists the rest.
 MOST_FINDINGS, MOST_EXAMPLES = 20, 3
 _EXAMPLE_CHARS = 600
-_SHARES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
+# Names of QUANTILES.
+_SHARES = ("p50", "p95", "p99")
 _T = TypeVar("_T")
 
 
@@ -59,11 +59,9 @@ def build(store: Store, name: str | None, policy: Policy, source: str, *, now: d
     Raises UnknownRun.
     """
     record = store.run(name)
-    state = run_state(store, record)
-    counted = Aggregates(store.engine, record.run)
-    groups = counted.groups()
-    found = findings(store.sightings(record.run))
-    evidence = gather(store, record, policy, state, groups, found)
+    counts = read_counts(store, record, policy)
+    groups, found, state = counts.groups, counts.found, run_state(store, record, counts)
+    evidence = gather(record, policy, state, counts)
     verdict = judge(evidence, policy)
     verdicts = VerdictStore(store.engine)
     latch = verdicts.latch(evidence)
@@ -71,7 +69,7 @@ def build(store: Store, name: str | None, policy: Policy, source: str, *, now: d
     report = Report(
         made_at=now,
         made_by=__version__,
-        run=_run_facts(record, state, counted, evidence),
+        run=_run_facts(record, state, counts, evidence),
         policy=PolicyFacts(
             name=policy.name,
             source="built in" if source in BUILT_IN else source,
@@ -87,27 +85,27 @@ def build(store: Store, name: str | None, policy: Policy, source: str, *, now: d
         kinds={kind.value: sum(g.count for g in groups if g.kind == kind) for kind in Kind},
         findings=tuple(_finding(store, record, each) for each in found[:MOST_FINDINGS]),
         findings_total=len(found),
-        speed=_speed(record, counted, groups),
+        speed=_speed(record, counts),
         faults=(),
         strata=_strata(groups, policy),
         dependence=verdict.dependence,
-        bursts=_bursts(counted, record),
+        bursts=_bursts(counts),
         quantiles=verdict.quantiles,
         tolerated={},
         surface=_surface(store, record, groups, state),
-        notes=tuple(_notes(record, state, evidence, verdicts.others(evidence), groups)),
+        notes=tuple(_notes(record, state, counts, evidence, verdicts.others(evidence))),
     )
-    return Built(report=_safe(report), record=record, groups=tuple(groups), evidence=evidence, verdict=verdict)
+    return Built(report=_safe(report), record=record, groups=groups, evidence=evidence, verdict=verdict)
 
 
-def _run_facts(record: RunRecord, state: RunState, counted: Aggregates, evidence: Evidence) -> RunFacts:
+def _run_facts(record: RunRecord, state: RunState, counts: Counts, evidence: Evidence) -> RunFacts:
     plan = record.plan
     return RunFacts(
         run=record.run, workload=plan.workload, status=state.status, mode=plan.mode.value,
         control=plan.control.value, candidate=plan.candidate.value, time_scale=plan.time_scale,
-        interval_s=plan.interval_s, planned=plan.ticks, scheduled=state.scheduled, compared=evidence.compared,
-        missing=state.missing, overran=state.overran,
-        covered_s=sum(hour.covered_s for hour in counted.hours(BAD, plan.interval_s)),
+        interval_s=plan.interval_s, planned=plan.ticks, scheduled=counts.scheduled, compared=evidence.compared,
+        missing=state.missing, overran=counts.overran,
+        covered_s=sum(hour.covered_s for hour in counts.hours),
         started_at=record.started_at, finished_at=record.finished_at, behaviour_key=evidence.behaviour_key,
         judgement_key=evidence.judgement_key,
     )  # fmt: skip
@@ -215,14 +213,14 @@ def _atom(difference: Mapping[str, Any]) -> tuple[str, str, str]:
     return (difference["area"], generalise(tuple(difference["path"])), difference["nature"])
 
 
-def _speed(record: RunRecord, counted: Aggregates, groups: Sequence[Group]) -> SpeedFacts | None:
-    n = sum(group.count for group in groups)
-    ratios = counted.ratios(list(_SHARES.values()))
+def _speed(record: RunRecord, counts: Counts) -> SpeedFacts | None:
+    n, ratios, groups = counts.n, counts.ratios, counts.groups
     if not n or not ratios:
         return None
-    ranks = [max(1, math.ceil(share * n)) for share in _SHARES.values()]
+    ranks = middle_ranks(n)
     control, candidate = (
-        dict(zip(_SHARES, counted.ordered(side, ranks, n), strict=True)) for side in ("control", "candidate")
+        {name: side[rank] for name, rank in zip(_SHARES, ranks, strict=True)}
+        for side in (counts.control, counts.candidate)
     )
     median = ratios[0]
     if 0.97 <= median <= 1.03:
@@ -258,12 +256,10 @@ def _strata(groups: Sequence[Group], policy: Policy) -> tuple[StratumFacts, ...]
     )
 
 
-def _bursts(counted: Aggregates, record: RunRecord) -> BurstFacts:
-    episodes = counted.episodes(BAD, EPISODE_GAP)
-    hours = [hour for hour in counted.hours(BAD, record.plan.interval_s) if hour.bad]
-    hours = sorted(hours, key=lambda hour: (-hour.bad, hour.begins))[:3]
+def _bursts(counts: Counts) -> BurstFacts:
+    hours = sorted((hour for hour in counts.hours if hour.bad), key=lambda hour: (-hour.bad, hour.begins))[:3]
     return BurstFacts(
-        largest=tuple((e.first_tick, e.last_tick, e.count) for e in episodes.largest),
+        largest=tuple((e.first_tick, e.last_tick, e.count) for e in counts.episodes.largest),
         worst_hours=tuple((h.begins, h.bad, h.count) for h in hours),
     )
 
@@ -284,16 +280,16 @@ def _surface(store: Store, record: RunRecord, groups: Sequence[Group], state: Ru
 
 
 def _notes(
-    record: RunRecord, state: RunState, evidence: Evidence, others: Sequence[tuple[str, str]], groups: Sequence[Group]
+    record: RunRecord, state: RunState, counts: Counts, evidence: Evidence, others: Sequence[tuple[str, str]]
 ) -> Sequence[str]:
     notes: list[str] = []
     if state.status == "running":
         notes.append("The run is still going on; what is said here holds now, and may be read at any time.")
     if state.status == "abandoned":
         notes.append(f"The runner is gone without an end: `tickover shadow --resume {record.run}` goes on.")
-    if state.overran:
-        notes.append(f"{text.times(state.overran, 'tick')} began late because the one before overran its interval.")
-    if not record.plan.interval_s and groups:
+    if counts.overran:
+        notes.append(f"{text.times(counts.overran, 'tick')} began late because the one before overran its interval.")
+    if not record.plan.interval_s and counts.n:
         notes.append("Ticks ran back to back, so whether one fits its interval was not asked.")
     if evidence.whole.unknown:
         notes.append(

@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-from reports.aggregates import Aggregates, Group
+from reports.aggregates import Aggregates, Episodes, Group, Hour, Slower, snapshot
 from reports.policy import Policy
 from reports.statistics import quantile_ranks
 from reports.tally import Bursts, Evidence, Pairs, Quantile, Tally
 from shadow.compare import Kind
-from shadow.signature import Finding
+from shadow.signature import Finding, findings
 from shadow.store import RunRecord, Store
 
 # Kinds under which results, effects and state of both systems can be told.
@@ -23,7 +24,9 @@ BAD = (Kind.MISMATCH.value, Kind.CANDIDATE_FAILED.value)
 EPISODE_GAP = 5
 # A difference in time below this share of the interval is no slowness: jobs of a few milliseconds vary by more.
 EPS_SHARE = 0.01
-_QUANTILES = (0.5, 0.95, 0.99)
+QUANTILES = (0.5, 0.95, 0.99)
+# Connections that count at the same time.
+CONNECTIONS = 4
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,13 +35,60 @@ class RunState:
     ticks that were started and have no comparison, though nothing works on them."""
 
     status: str
-    scheduled: int
-    overran: int
-    compared: int
     missing: int
 
 
-def run_state(store: Store, record: RunRecord) -> RunState:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Counts:
+    """All that is counted of a run for a report, of one instant; immutable. control, candidate: rank of the sorted
+    durations -> milliseconds. ratios: at the shares of QUANTILES."""
+
+    groups: tuple[Group, ...]
+    found: tuple[Finding, ...]
+    scheduled: int
+    overran: int
+    slower: Slower
+    blocks: Mapping[float, int]
+    episodes: Episodes
+    hours: tuple[Hour, ...]
+    control: Mapping[int, float]
+    candidate: Mapping[int, float]
+    ratios: tuple[float, ...]
+
+    @property
+    def n(self) -> int:
+        """Ticks that have a comparison."""
+        return sum(group.count for group in self.groups)
+
+
+def read_counts(store: Store, record: RunRecord, policy: Policy) -> Counts:
+    """The counts of a run, whose limits of time are the policy's. Queries run side by side on several connections."""
+    plan = record.plan
+    eps_ms, interval_ms = EPS_SHARE * plan.interval_s * 1000, plan.interval_s * 1000
+    limits = [(policy.tail.factor, eps_ms), (policy.far_tail.factor, eps_ms), (0.0, interval_ms)]
+    speed = policy.speed
+    with snapshot(store.engine) as name, ThreadPoolExecutor(CONNECTIONS) as pool:
+        counted = Aggregates(store.engine, record.run, name)
+        groups = pool.submit(counted.groups)
+        hours = pool.submit(counted.hours, BAD, plan.interval_s)
+        ratios = pool.submit(counted.ratios, QUANTILES)
+        blocks = pool.submit(counted.block_means, speed.block, speed.factor, eps_ms)
+        slower = pool.submit(counted.exceeding, limits)
+        scheduled = pool.submit(store.scheduled, record.run)
+        sightings = pool.submit(store.sightings, record.run)
+        episodes = pool.submit(counted.episodes, BAD, EPISODE_GAP)
+        n = sum(group.count for group in groups.result())
+        ranks = sorted(_ranks(n, policy.alpha))
+        sides = [pool.submit(counted.ordered, side, ranks, n) for side in ("control", "candidate")]
+        control, candidate = (dict(zip(ranks, side.result(), strict=True)) for side in sides)
+        return Counts(
+            groups=tuple(groups.result()), found=findings(sightings.result()), scheduled=scheduled.result()[0],
+            overran=scheduled.result()[1], slower=slower.result(), blocks=blocks.result(), episodes=episodes.result(),
+            hours=tuple(hours.result()), control=control, candidate=candidate, ratios=tuple(ratios.result()),
+        )  # fmt: skip
+
+
+def run_state(store: Store, record: RunRecord, counts: Counts) -> RunState:
     """Where a run stands at this moment."""
     status = record.status
     if status == "running" and not store.is_held(record.run):
@@ -46,33 +96,16 @@ def run_state(store: Store, record: RunRecord) -> RunState:
         status = store.run(record.run).status
         if status == "running":
             status = "abandoned"
-    scheduled, overran = store.scheduled(record.run)
-    compared = sum(store.counts(record.run).values())
-    missing = 0 if status == "running" else max(0, scheduled - compared)
-    return RunState(status=status, scheduled=scheduled, overran=overran, compared=compared, missing=missing)
+    missing = 0 if status == "running" else max(0, counts.scheduled - counts.n)
+    return RunState(status=status, missing=missing)
 
 
-def gather(
-    store: Store,
-    record: RunRecord,
-    policy: Policy,
-    state: RunState,
-    groups: Sequence[Group],
-    found: Sequence[Finding],
-) -> Evidence:
-    """The evidence of a run under a policy, whose limits of time the database counts by.
-
-    groups: the run's ticks, alike ones together. found: its findings, which tell lost and doubled effects.
-    """
-    counted, plan = Aggregates(store.engine, record.run), record.plan
-    eps_ms = EPS_SHARE * plan.interval_s * 1000
-    limits = [(policy.tail.factor, eps_ms), (policy.far_tail.factor, eps_ms), (0.0, plan.interval_s * 1000)]
-    slower = counted.exceeding(limits)
+def gather(record: RunRecord, policy: Policy, state: RunState, counts: Counts) -> Evidence:
+    """The evidence of a run under a policy."""
+    plan, groups = record.plan, counts.groups
     # A tick whose candidate is not known: it was started, and is taken for the worst.
     unknown = state.missing + sum(group.count for group in groups if group.candidate_outcome is None)
-    timing = [Tally(n=slower.n, bad=bad, unknown=unknown) for bad in slower.exceed]
-    episodes = counted.episodes(BAD, EPISODE_GAP)
-    hours = sum(hour.covered_s for hour in counted.hours(BAD, plan.interval_s)) / 3600
+    tail, far_tail, deadline = (Tally(n=counts.slower.n, bad=bad, unknown=unknown) for bad in counts.slower.exceed)
     strata: dict[str, int] = {}
     for group in groups:
         if group.stratum is not None and group.kind != Kind.NOT_COMPARED:
@@ -83,20 +116,20 @@ def gather(
         status=state.status,
         time_scale=plan.time_scale,
         interval_s=plan.interval_s,
-        hours=hours if plan.time_scale == 1 else 0.0,
-        started=state.compared + state.missing,
+        hours=sum(hour.covered_s for hour in counts.hours) / 3600 if plan.time_scale == 1 else 0.0,
+        started=counts.n + state.missing,
         compared=sum(group.count for group in groups if group.kind != Kind.NOT_COMPARED),
         whole=whole_tally(groups, state.missing),
         steps=step_tallies(groups, record.graph.order, state.missing),
         failures=failure_pairs(groups, state.missing),
-        slower_blocks=counted.block_means(policy.speed.block, policy.speed.factor, eps_ms),
-        tail=timing[0],
-        far_tail=timing[1],
-        deadline=timing[2] if plan.interval_s > 0 else Tally(),
-        quantiles=_quantiles(counted, sum(group.count for group in groups), policy.alpha),
+        slower_blocks=counts.blocks,
+        tail=tail,
+        far_tail=far_tail,
+        deadline=deadline if plan.interval_s > 0 else Tally(),
+        quantiles=_quantiles(counts, policy.alpha),
         strata=dict(sorted(strata.items())),
-        bursts=Bursts(longest_streak=episodes.longest_streak, episodes=episodes.count),
-        vetoes=tuple(_vetoes(found, record.surface)),
+        bursts=Bursts(longest_streak=counts.episodes.longest_streak, episodes=counts.episodes.count),
+        vetoes=tuple(_vetoes(counts.found)),
     )
 
 
@@ -158,26 +191,33 @@ def failure_pairs(groups: Iterable[Group], missing: int = 0) -> Pairs:
     return Pairs(n=n, new_only=new_only, old_only=old_only, unknown=unknown)
 
 
-def _quantiles(counted: Aggregates, n: int, alpha: float) -> tuple[Quantile, ...]:
-    if not n:
-        return ()
-    ranks = {p: quantile_ranks(n, p, alpha / 2) for p in _QUANTILES}
-    new = _at_ranks(counted, "candidate", [high for _, high in ranks.values()], n)
-    old = _at_ranks(counted, "control", [low for low, _ in ranks.values()], n)
-    return tuple(
-        Quantile(p=p, new_upper_ms=new.get(high), old_lower_ms=old.get(low)) for p, (low, high) in ranks.items()
-    )
+def middle_ranks(n: int) -> list[int]:
+    """The ranks of QUANTILES among n sorted values."""
+    return [max(1, math.ceil(p * n)) for p in QUANTILES] if n else []
 
 
-def _at_ranks(counted: Aggregates, side: str, ranks: Sequence[int], n: int) -> dict[int, float]:
-    inside = sorted({rank for rank in ranks if 1 <= rank <= n})
-    values = counted.ordered(side, inside, n)
-    return {rank: value for rank, value in zip(inside, values, strict=True) if math.isfinite(value)}
+def _ranks(n: int, alpha: float) -> set[int]:
+    bounds = [rank for p in QUANTILES for rank in quantile_ranks(n, p, alpha / 2)] if n else []
+    return {rank for rank in (*bounds, *middle_ranks(n)) if 1 <= rank <= n}
 
 
-def _vetoes(found: Sequence[Finding], surface: Mapping[str, Sequence[str]]) -> Iterable[str]:
-    """Facts that bar READY whatever the counts say: an effect lost or doubled though nothing else differs, and doors
-    that no adapter watches."""
+def _quantiles(counts: Counts, alpha: float) -> tuple[Quantile, ...]:
+    found: list[Quantile] = []
+    for p in QUANTILES if counts.n else ():
+        low, high = quantile_ranks(counts.n, p, alpha / 2)
+        new, old = counts.candidate.get(high, math.inf), counts.control.get(low, math.inf)
+        found.append(
+            Quantile(
+                p=p,
+                new_upper_ms=new if math.isfinite(new) else None,
+                old_lower_ms=old if math.isfinite(old) else None,
+            )
+        )
+    return tuple(found)
+
+
+def _vetoes(found: Sequence[Finding]) -> Iterable[str]:
+    """Facts that bar READY whatever the counts say: an effect lost or doubled though nothing else differs."""
     for finding in found:
         natures = {nature for area, _, nature in finding.atoms if area == "effects"}
         only_effects = all(area == "effects" for area, _, _ in finding.atoms)

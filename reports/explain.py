@@ -10,10 +10,9 @@ from typing import Any
 from reports import text
 from reports.aggregates import Aggregates, TickRow, limit_condition
 from reports.criterion import Criterion
-from reports.evidence import EPS_SHARE, gather, run_state
+from reports.evidence import EPS_SHARE, gather, read_counts, run_state
 from reports.policy import Policy
 from reports.verdict import judge
-from shadow.signature import findings
 from shadow.store import RunRecord, Store
 from tickover.errors import ConfigurationError
 
@@ -48,9 +47,8 @@ def explain(store: Store, run: str | None, policy: Policy, name: str, limit: int
     Raises UnknownRun, UnknownCriterion.
     """
     record = store.run(run)
-    counted, state = Aggregates(store.engine, record.run), run_state(store, record)
-    found = findings(store.sightings(record.run))
-    verdict = judge(gather(store, record, policy, state, counted.groups(), found), policy)
+    counts = read_counts(store, record, policy)
+    verdict = judge(gather(record, policy, run_state(store, record, counts), counts), policy)
     by_name = {criterion.name: criterion for criterion in verdict.criteria}
     if name not in by_name:
         close = difflib.get_close_matches(name, by_name, n=1, cutoff=0.4)
@@ -58,7 +56,7 @@ def explain(store: Store, run: str | None, policy: Policy, name: str, limit: int
         raise UnknownCriterion(f"there is no criterion {name!r}; {hint}there are: {', '.join(by_name)}")
     parts: list[Part] = []
     for title, condition, values in _conditions(name, record, policy):
-        total, ticks = counted.ticks(condition, values, limit)
+        total, ticks = Aggregates(store.engine, record.run).ticks(condition, values, limit)
         parts.append(Part(title=title, total=total, ticks=tuple(ticks)))
     return Explanation(run=record.run, criterion=by_name[name], parts=tuple(parts))
 

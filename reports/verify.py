@@ -6,11 +6,9 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from reports.aggregates import Aggregates
-from reports.evidence import gather, run_state
+from reports.evidence import gather, read_counts, run_state
 from reports.tally import evidence_from_json
 from reports.verdict_store import Stored, VerdictStore, verify
-from shadow.signature import findings
 from shadow.store import Store
 from tickover import __version__
 from tickover.canonical import canonical_text, parse
@@ -31,10 +29,8 @@ def verify_run(store: Store, run: str | None) -> Verified:
     record = store.run(run)
     stored = VerdictStore(store.engine).latest(record.run)
     differs = verify(stored)
-    state = run_state(store, record)
-    groups = Aggregates(store.engine, record.run).groups()
-    found = findings(store.sightings(record.run))
-    fresh = gather(store, record, stored.policy, state, groups, found)
+    counts = read_counts(store, record, stored.policy)
+    fresh = gather(record, stored.policy, run_state(store, record, counts), counts)
     since = fresh.started - stored.evidence.started
     if since == 0:
         # What is known of drills and noise may grow apart from the ticks; it is told by its own name.
