@@ -16,6 +16,7 @@ from shadow.observation import RAN, TROUBLE, Graph, Observation, ObservedEffect,
 from shadow.rules import Rules, Tolerance, no_rules
 from shadow.signature import NO_STEP, STATE, Area, Attribution, Difference, attribute, status_change
 from tickover.canonical import canonical_text
+from tickover.execution import System
 
 # Differences kept with a comparison; the first ones tell the cause.
 MAX_KEPT = 60
@@ -112,6 +113,13 @@ def judge(
             Kind.BOTH_FAILED if both else Kind.CANDIDATE_FAILED,
             f"control {control.outcome}, candidate {candidate.outcome}: {candidate.error or 'no error given'}",
             [] if both else [d for d in found if d.area is Area.STATUS] or found,
+            graph, control, candidate, misses,
+        )  # fmt: skip
+    if found and candidate.system is System.LEGACY and candidate.trouble and control.is_whole:
+        # Retries are what the new system has and the old one has not: that it gave up is its failure, no difference.
+        trouble = ", ".join(candidate.trouble)
+        return _compared(
+            Kind.CANDIDATE_FAILED, f"control {control.outcome}, candidate failed or gave up in {trouble}", found,
             graph, control, candidate, misses,
         )  # fmt: skip
     if not needs_reference(control, candidate, graph, misses):

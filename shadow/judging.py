@@ -45,4 +45,6 @@ class Judging:
         )  # fmt: skip
         self._store.save_observation(reference, calls=raw.calls)
         missed = any(call.missed for call in raw.calls)
+        # What the control itself called amiss says nothing against a candidate that is held to the reference.
+        misses = tuple(miss for miss in misses if not miss.by_control)
         return judge(control, candidate, self._graph, reference=reference, reference_missed=missed, misses=misses)

@@ -59,15 +59,19 @@ def find_misses(
     tape = list(entries)
     own = [entry for entry in tape if not (entry.missed and entry.recorded_by == second.system)]
     by_control = second.purpose is Purpose.CONTROL
+    # A control that followed may itself have given up, and then asked what no one else would.
+    others = (first, second) if by_control else (first,)
     return tuple(
-        _miss(entry, own, first, graph, by_control)
+        _miss(entry, own, others, graph, by_control)
         for entry in tape
         if entry.missed and entry.recorded_by == second.system
     )
 
 
-def _miss(entry: TapeEntry, own: Sequence[TapeEntry], first: Observation, graph: Graph, by_control: bool) -> Miss:
-    why = _explanation(entry, own, first, graph)
+def _miss(
+    entry: TapeEntry, own: Sequence[TapeEntry], others: Sequence[Observation], graph: Graph, by_control: bool
+) -> Miss:
+    why = next((why for other in others if (why := _trouble(entry, other, graph))), None) or _failure(entry, own)
     return Miss(
         step=entry.step,
         port=entry.port,
@@ -80,22 +84,25 @@ def _miss(entry: TapeEntry, own: Sequence[TapeEntry], first: Observation, graph:
     )
 
 
-def _explanation(entry: TapeEntry, own: Sequence[TapeEntry], control: Observation, graph: Graph) -> str | None:
-    if control.outcome is not Outcome.DONE:
-        return f"{control.system} {control.outcome}"
-    if control.state_disturbed:
-        return "a late write of an earlier tick fell into the control's tick"
+def _trouble(entry: TapeEntry, other: Observation, graph: Graph) -> str | None:
+    if other.outcome is not Outcome.DONE:
+        return f"{other.system} {other.outcome}"
+    if other.state_disturbed:
+        return f"a late write of an earlier tick fell into {other.system}'s tick"
     for name in (entry.step, *sorted(graph.before(entry.step))):
-        seen = control.steps.get(name)
+        seen = other.steps.get(name)
         if seen is not None and seen.status in (StepStatus.FAILED, StepStatus.GAVE_UP):
-            return f"{control.system} {'failed' if seen.status is StepStatus.FAILED else 'gave up'} in {name}"
+            return f"{other.system} {'failed' if seen.status is StepStatus.FAILED else 'gave up'} in {name}"
         if seen is not None and seen.attempts > 1:
-            return f"{control.system} tried {name} {seen.attempts} times"
+            return f"{other.system} tried {name} {seen.attempts} times"
+    return None
+
+
+def _failure(entry: TapeEntry, own: Sequence[TapeEntry]) -> str | None:
     if entry.attempt > 1:
         return f"attempt {entry.attempt} of the one that followed"
-    if any(other.step == entry.step and other.error is not None for other in own):
-        return f"a call of {control.system} failed in {entry.step}"
-    return None
+    failed = next((other for other in own if other.step == entry.step and other.error is not None), None)
+    return None if failed is None else f"a call of {failed.recorded_by} failed in {entry.step}"
 
 
 def _nearest(entry: TapeEntry, own: Sequence[TapeEntry]) -> Json:

@@ -113,3 +113,23 @@ def test_the_loop_goes_on_where_it_was(environment: dict[str, str]) -> None:
     home = Path(environment["TICKOVER_DATA_DIR"]) / "home" / "main"
     assert len(list((home / "notes").glob("*.md"))) == 4
     assert len(list((home / "outbox").glob("*.json"))) == 4
+
+
+@pytest.mark.parametrize(
+    ("options", "control"), [(["--mode", "paired"], "legacy"), (["--candidate", "legacy"], "async")]
+)
+def test_both_run_on_copies(environment: dict[str, str], options: list[str], control: str) -> None:
+    """In paired order, or the old one behind the new one: no mismatch, and each tick has both observations."""
+    run = json.loads(tickover(environment, "shadow", "--ticks", "12", "--every", "0s", "--json", *options))
+    assert sum(run["counts"].values()) == 12
+    assert set(run["counts"]) <= {"match", "improved", "unverified", "candidate_failed"}
+    assert run["counts"]["match"] >= 6
+    seen = json.loads(tickover(environment, "diff", run["run"], "3", "--json"))["observations"]
+    assert seen["control"]["system"] == control and seen["candidate"]["system"] != control
+
+
+def test_a_home_is_refused_where_everything_runs_on_copies(environment: dict[str, str], tmp_path: Path) -> None:
+    """The old system's own home is never touched by a run on copies."""
+    command = [sys.executable, "cli.py", "shadow", "--ticks", "2", "--mode", "paired", "--home", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "--home" in done.stderr

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from shadow.diff import Nature
 from shadow.misses import find_misses
 from shadow.observation import Outcome, StepObservation, StepStatus
 from tests.unit.shadow.made import GRAPH, observe
@@ -49,9 +52,25 @@ def test_giving_up_explains_misses_in_that_step_and_after() -> None:
 def test_retries_errors_and_a_lost_control_explain_misses() -> None:
     """A retry of the candidate, an error on the control's tape, and a control that ended early each explain one."""
     tape = [call("act", {"p": "a"}, missed=True, attempt=2)]
-    assert find_misses(tape, observe(RESULTS), CANDIDATE, GRAPH)[0].why == "attempt 2 of the candidate"
+    assert find_misses(tape, observe(RESULTS), CANDIDATE, GRAPH)[0].why == "attempt 2 of the one that followed"
     tape = [call("act", {"p": "x"}, error=True), call("act", {"p": "a"}, missed=True)]
     assert find_misses(tape, observe(RESULTS), CANDIDATE, GRAPH)[0].why == "a call of legacy failed in act"
     tape = [call("act", {"p": "a"}, missed=True)]
     lost = observe({}, outcome=Outcome.LOST)
     assert find_misses(tape, lost, CANDIDATE, GRAPH)[0].why == "legacy lost"
+
+
+def test_a_control_that_followed_and_gave_up_is_not_held_against_the_candidate() -> None:
+    """Where the control ran second, its own trouble explains what it alone asked."""
+    control = observe(RESULTS, steps={"act": StepObservation(status=StepStatus.GAVE_UP)})
+    asked = replace(call("act", {"p": "a"}, missed=True), recorded_by="legacy")
+    found = find_misses([asked], CANDIDATE, control, GRAPH)
+    assert [(miss.why, miss.by_control) for miss in found] == [("legacy gave up in act", True)]
+
+
+def test_what_only_a_control_asked_is_missing_in_the_candidate() -> None:
+    """Where the control ran second without trouble, a call of its own is shown as one that the candidate lacks."""
+    asked = replace(call("act", {"p": "a"}, missed=True), recorded_by="legacy")
+    (miss,) = find_misses([asked], CANDIDATE, observe(RESULTS), GRAPH)
+    (change,) = miss.change()
+    assert (change.nature, change.control, change.candidate) == (Nature.MISSING, {"p": "a"}, None)
