@@ -157,17 +157,20 @@ class Aggregates:
     def hours(self, bad: Sequence[str], interval_s: float) -> list[Hour]:
         """The hours in which ticks were compared; `bad` are the kinds to count apart. interval_s: from tick to tick.
 
-        A pause covers nothing: time is added up in stretches of ten minutes, or three intervals where that is more.
+        A pause covers nothing: ticks cover an interval each, or, back to back, the span between the first and the
+        last of them within ten minutes.
         """
+        size_s, covered = max(3600.0, interval_s), "least(:size, count * :interval)"
+        if not interval_s:
+            size_s, covered = 600.0, "least(:size, CASE WHEN count > 1 THEN span_s * count / (count - 1) ELSE 0 END)"
         rows = self._rows(
             "WITH stretch AS (SELECT date_bin(make_interval(secs => :size), compared_at, '2000-01-01') AS number, "
             "min(compared_at) AS begins, count(*) AS count, count(*) FILTER (WHERE kind = ANY(:bad)) AS bad, "
             "extract(epoch FROM max(compared_at) - min(compared_at))::float8 AS span_s "
             f"FROM tick_evidence WHERE {_WHICH} GROUP BY number) "
             "SELECT date_trunc('hour', begins) AS begins, sum(count)::bigint AS count, sum(bad)::bigint AS bad, "
-            "sum(least(:size, greatest(count * :interval, CASE WHEN count > 1 THEN span_s * count / (count - 1) "
-            "ELSE 0 END))) AS covered_s FROM stretch GROUP BY 1 ORDER BY 1",
-            {"bad": list(bad), "size": max(600.0, 3 * interval_s), "interval": interval_s},
+            f"sum({covered})::float8 AS covered_s FROM stretch GROUP BY 1 ORDER BY 1",
+            {"bad": list(bad), "size": size_s, "interval": interval_s},
         )
         return [Hour(**row) for row in rows]
 

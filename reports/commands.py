@@ -70,9 +70,7 @@ def report(
         raise ConfigurationError(
             "choose one of --json, --markdown to standard output, --watch, --explain and --verify"
         )
-    from shadow.session import open_store
-
-    with open_store() as store:
+    with _open_store() as store:
         if verify:
             return _verify(store, run)
         chosen, source = _policy(store, run, policy)
@@ -108,6 +106,17 @@ def plan(every: str, policy: str | None, time_scale: float, as_json: bool) -> No
         click.echo(json.dumps({chosen.name: dataclasses.asdict(found) for chosen, found in plans}))
         return
     click.echo("\n\n".join(render(chosen, found, every_s, time_scale) for chosen, found in plans))
+
+
+@contextlib.contextmanager
+def _open_store() -> Iterator[Store]:
+    """The store of the database in use; a report needs no broker."""
+    from shadow.store import Store
+    from tickover.ground.commands import ready_database
+    from tickover.ground.database import engine
+
+    with ready_database(broker=False) as endpoints:
+        yield Store(engine(endpoints.database_url))
 
 
 def _policy(store: Store, run: str | None, named: str | None) -> tuple[Policy, str]:
