@@ -95,7 +95,7 @@ def build(store: Store, name: str | None, policy: Policy, source: str, *, now: d
         surface=_surface(store, record, groups, state),
         notes=tuple(_notes(record, state, counts, evidence, verdicts.others(evidence))),
     )
-    return Built(report=_safe(report), record=record, groups=groups, evidence=evidence, verdict=verdict)
+    return Built(report=safe(report), record=record, groups=groups, evidence=evidence, verdict=verdict)
 
 
 def _run_facts(record: RunRecord, state: RunState, counts: Counts, evidence: Evidence) -> RunFacts:
@@ -300,7 +300,7 @@ def _notes(
     return notes
 
 
-def _safe(value: _T) -> _T:
+def safe(value: _T) -> _T:
     """The value with every text in it safe to show: names of steps, kinds of ticks and errors are a user's."""
     return _made_safe(value)  # type: ignore[no-any-return]
 

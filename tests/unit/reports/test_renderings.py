@@ -1,0 +1,182 @@
+"""Terminal, Markdown, page and JSON of one report: what they say, what they never let through."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import unicodedata
+from html.parser import HTMLParser
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from reports import html, markdown, terminal
+from reports.build import safe
+from reports.details import BoundCurve, Details, Timeline
+from reports.model import ExampleFacts, FaultFacts, Report, SurfaceFacts
+from reports.plots import Bar
+from tests.unit.reports.report_sample import evidence, report
+
+SCHEMA = json.loads((Path(__file__).parents[3] / "reports/schema/report.schema.json").read_text(encoding="utf-8"))
+NASTY = "\x1b[2J<script>alert(1)</script>\u202e|`**](http://evil.example)\x07\n\x00"
+EMPTY = Details(
+    control_ms=(), candidate_ms=(), ratio_bins=(), ratio_limit=None, ratio_over_time=(), timeline=None, bounds=()
+)
+FULL = Details(
+    control_ms=[100.0, 200.0, float("inf")], candidate_ms=[90.0, 150.0, 300.0],
+    ratio_bins=[(0.8, 5), (0.88, 0), (0.97, 7)], ratio_limit=1.1,
+    ratio_over_time=[(10, 0.5, 0.9, 1.4), (20, 0.6, 0.8, 1.1)],
+    timeline=Timeline(
+        tick=5, control_ms=200, candidate_ms=150,
+        control=(Bar(step="<b>think", begins_ms=0, lasts_ms=100), Bar(step="act", begins_ms=100, lasts_ms=100)),
+        candidate=(Bar(step="<b>think", begins_ms=0, lasts_ms=150, trouble=True),),
+    ),
+    bounds=[BoundCurve(criterion="mismatch", points=((10, 0.3), (100, 0.03)))],
+)  # fmt: skip
+
+
+def nasty() -> Report:
+    """A report in which every text that a user's system can choose is hostile, made safe as `build` makes it."""
+    found = report(evidence(bad=30))
+    finding = found.findings[0]
+    example = ExampleFacts(
+        tick=1, step=NASTY, area="result", path=NASTY, nature="value", control=NASTY, candidate=NASTY * 100
+    )
+    return safe(
+        dataclasses.replace(
+            found,
+            run=dataclasses.replace(found.run, workload=NASTY),
+            findings=(dataclasses.replace(finding, title=NASTY, sentence=NASTY, step=NASTY, examples=(example,)),),
+            verdict=dataclasses.replace(found.verdict, reasons=(NASTY,)),
+            surface=SurfaceFacts(
+                observed=(NASTY,), unobserved=(NASTY,), not_compared=((NASTY, 2),), not_applied=((NASTY, 1),)
+            ),
+            tolerated={NASTY: 3},
+            faults=(
+                FaultFacts(
+                    kind=NASTY, trials=4, control_recovered=None, candidate_recovered=4, control_s=None,
+                    candidate_s=1.5, lost=0, duplicated=0,
+                ),
+            ),
+        )
+    )  # fmt: skip
+
+
+class Page(HTMLParser):
+    """What a browser would load or run."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.loads: list[str] = []
+        self.ids: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        for name, value in attrs:
+            if name in ("src", "href", "action", "data", "srcset", "poster"):
+                self.loads.append(value or "")
+            if name == "id":
+                self.ids.append(value or "")
+            assert not name.startswith("on"), f"{tag} has {name}"
+
+
+SAMPLES = {
+    "ready": lambda: report(),
+    "not ready": lambda: report(evidence(bad=300)),
+    "keep running": lambda: report(evidence(n=30)),
+    "empty": lambda: report(evidence(n=0, strata={}, slower_blocks={}, hours=0.0), speed=None),
+    "hostile": nasty,
+}
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_the_terminal_takes_at_most_100_columns(name: str) -> None:
+    """No line is wider, and without colour no character but visible ones is written."""
+    shown = terminal.render(SAMPLES[name](), colour=False)
+    assert max(map(len, shown.splitlines())) <= 100
+    assert all(char == "\n" or unicodedata.category(char) not in ("Cc", "Cf") for char in shown)
+
+
+def test_colour_is_written_only_where_it_is_asked_for() -> None:
+    """With colour the same words stand between escape sequences."""
+    found = report(evidence(bad=300))
+    plain, coloured = terminal.render(found, colour=False), terminal.render(found, colour=True)
+    assert "\x1b" not in plain and "\x1b[31m" in coloured
+    assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == plain
+
+
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [("ready", "Ready"), ("not ready", "Not ready"), ("keep running", "Keep running"), ("empty", "Keep running")],
+)
+def test_every_rendering_leads_with_the_verdict(name: str, word: str) -> None:
+    """The verdict stands in the page's heading and title, in Markdown's first line, and in capitals in a terminal."""
+    found = SAMPLES[name]()
+    assert word.upper() in terminal.render(found, colour=False).split("\n\n")[1]
+    assert word in markdown.render(found).splitlines()[0]
+    page = html.render(found, EMPTY)
+    assert f'<h1 id="may">{word}</h1>' in page and f"<title>{word} –" in page
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+@pytest.mark.parametrize("details", [EMPTY, FULL], ids=["no curves", "all curves"])
+def test_the_page_loads_and_runs_nothing(name: str, details: Details) -> None:
+    """No script, no address outside the page, no identifier twice, whatever the values hold."""
+    text = html.render(SAMPLES[name](), details)
+    page = Page(text)
+    assert "script" not in page.tags
+    assert [each for each in page.loads if not each.startswith(("#", "data:"))] == []
+    assert not re.search(r"url\((?!#)|@import", text)
+    assert len(page.ids) == len(set(page.ids))
+    assert len(text.encode()) < 3_000_000
+    assert not any(unicodedata.category(char) == "Cc" for char in text if char != "\n")
+
+
+def test_the_page_answers_in_order() -> None:
+    """The questions stand in the order in which a reader asks them."""
+    text = html.render(report(evidence(bad=300)), FULL)
+    questions = [
+        "May I switch?", "Why not?", "What is still needed?", "What differs?", "Is it faster?",
+        "What happens when things break?", "How sure is this?", "What was not observed?",
+    ]  # fmt: skip
+    places = [text.index(question) for question in questions]
+    assert places == sorted(places)
+    assert "No drill yet" in text and text.count("<svg") == 7
+
+
+def test_a_pass_of_the_page_holds_both_sides_of_an_example() -> None:
+    """The values of the two systems stand side by side under the finding."""
+    text = html.render(report(evidence(bad=300)), EMPTY)
+    assert "&#34;old&#34;" in text and "&#34;new&#34;" in text and "goal.text" in text
+
+
+def test_markdown_holds_no_markup_of_a_value() -> None:
+    """Outside of code spans neither a tag nor a link of a hostile value survives, no code span is left open, and
+    tables keep their columns."""
+    text = markdown.render(nasty())
+    assert "<script" in text
+    text = re.sub(r"(?<!\\)`[^`\n]*`", "", text)
+    assert not re.search(r"(?<!\\)`", text)
+    assert "<script" not in text and "](http" not in text
+    for line in text.splitlines():
+        if line.startswith("| ") and "criterion" not in line:
+            assert line.endswith(" |")
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_json_follows_the_published_schema(name: str) -> None:
+    """Every report validates, and no field is left out of the schema."""
+    document = json.loads(json.dumps(SAMPLES[name]().to_json(), allow_nan=False))
+    jsonschema.Draft202012Validator(SCHEMA, format_checker=jsonschema.FormatChecker()).validate(document)
+
+
+def test_the_schema_refuses_what_is_no_report() -> None:
+    """An unknown verdict and an unknown field are errors, so the schema is no rubber stamp."""
+    document = json.loads(json.dumps(report().to_json()))
+    for broken in ({**document, "surplus": 1}, {**document, "verdict": {**document["verdict"], "status": "MAYBE"}}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.Draft202012Validator(SCHEMA).validate(broken)
