@@ -92,7 +92,8 @@ def of_tally(
     good = tally.n - tally.bad
     return Question(
         name=name, title=title, group=group, rule=rule, lo=0.0, hi=1.0, what=what, unknown=tally.unknown, of=of,
-        share=share, counts={1.0: tally.bad + tally.unknown, 0.0: good}, best={1.0: tally.bad, 0.0: good + tally.unknown},
+        share=share, counts={1.0: tally.bad + tally.unknown, 0.0: good},
+        best={1.0: tally.bad, 0.0: good + tally.unknown},
     )  # fmt: skip
 
 

@@ -129,6 +129,7 @@ def gather(record: RunRecord, policy: Policy, state: RunState, counts: Counts) -
         quantiles=_quantiles(counts, policy.alpha),
         strata=dict(sorted(strata.items())),
         bursts=Bursts(longest_streak=counts.episodes.longest_streak, episodes=counts.episodes.count),
+        unobserved=tuple(record.surface.get("unobserved", ())),
         vetoes=tuple(_vetoes(counts.found)),
     )
 

@@ -38,6 +38,13 @@ def gates(evidence: Evidence, policy: Policy) -> Iterator[Gate]:
     yield _gate(
         "completeness", "Started ticks that were compared", share, need.completeness, "of the started ticks compared"
     )
+    doors = [door for door in evidence.unobserved if door not in policy.waived]
+    named = ", ".join(doors)
+    yield Gate(
+        name="observed", title="Every door is watched", is_met=not doors, have=float(len(doors)), need=0.0,
+        sentence=f"what the old system did there was not compared: {named}; watch it, or name it under "
+        "`waived` in the policy" if doors else "no door was used that nobody watches",
+    )  # fmt: skip
     if need.hours:
         left = max(0.0, need.hours - evidence.hours)
         gate = _gate("hours", "Hours of real time", evidence.hours, need.hours, "hours of real time seen")

@@ -61,7 +61,7 @@ class Policy:
 
     alpha: how often, at most, a system that breaks a critical budget is ever called READY. beta: how often, at most,
     one within all budgets is called NOT_READY. steps: step -> rule instead of `step_mismatch`, for steps that seldom
-    apply or matter less.
+    apply or matter less. waived: doors that no adapter watches and that may stay so.
     """
 
     name: str
@@ -81,6 +81,7 @@ class Policy:
     noise: Rule
     gates: Gates
     steps: Mapping[str, Rule] = field(default_factory=dict)
+    waived: tuple[str, ...] = ()
 
     def step(self, name: str) -> Rule:
         """The rule for mismatches of a step."""
@@ -97,7 +98,7 @@ class Policy:
 
 
 _RULES = tuple(each.name for each in dataclasses.fields(Policy) if each.type == "Rule")
-_KEYS = ("format", "name", "alpha", "beta", *_RULES, "steps", "gates")
+_KEYS = ("format", "name", "alpha", "beta", *_RULES, "steps", "gates", "waived")
 # Which rule may say what, beside budget and critical.
 _EXTRA = {
     "speed": ("factor", "block"), "tail": ("factor",), "far_tail": ("factor",), "recovered_in_time": ("within_s",),
@@ -144,6 +145,7 @@ def from_json(document: Mapping[str, Any], *, source: str) -> Policy:
         alpha=reader.share("alpha", document),
         beta=reader.share("beta", document),
         gates=reader.gates(document.get("gates")),
+        waived=reader.texts("waived", document.get("waived", [])),
         steps={step: reader.rule(f"steps.{step}", rule, ()) for step, rule in steps.items()},
         **{rule: reader.rule(rule, document.get(rule), _EXTRA.get(rule, ())) for rule in _RULES},
     )
@@ -174,6 +176,11 @@ class _Reader:
         if not isinstance(value, Mapping):
             raise self.bad(key, "is missing" if value is None else "must be a table")
         return value
+
+    def texts(self, key: str, value: Any) -> tuple[str, ...]:
+        if not isinstance(value, list | tuple) or not all(isinstance(each, str) and each for each in value):
+            raise self.bad(key, "must be a list of texts")
+        return tuple(value)
 
     def number(self, key: str, value: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float) or value != value or abs(value) > 1e12:

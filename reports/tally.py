@@ -90,7 +90,8 @@ class Evidence:
     hours: of wall clock that compared ticks span, at scale 1 (0 for a scaled run). started, compared: ticks.
     status: of the run. whole, steps: mismatches of results, effects and state. failures: ticks that failed, timed out
     or were lost. slower_blocks: mean share of slower ticks in a complete block -> blocks. tail, far_tail, deadline:
-    slower ticks. strata: kind of tick -> compared ticks. vetoes: facts that bar READY, each a sentence.
+    slower ticks. strata: kind of tick -> compared ticks. unobserved: doors that
+    the control used and no adapter watches. vetoes: facts that bar READY, each a sentence.
     """
 
     behaviour_key: str
@@ -113,6 +114,7 @@ class Evidence:
     noise: Mapping[str, Noise] = field(default_factory=dict)
     strata: Mapping[str, int] = field(default_factory=dict)
     bursts: Bursts = field(default_factory=Bursts)
+    unobserved: tuple[str, ...] = ()
     vetoes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -120,7 +122,7 @@ class Evidence:
         document = dataclasses.asdict(self)
         # Keys of JSON objects are texts; shares are written so that they come back exactly.
         document["slower_blocks"] = [[mean, blocks] for mean, blocks in sorted(self.slower_blocks.items())]
-        document["vetoes"] = list(self.vetoes)
+        document["vetoes"], document["unobserved"] = list(self.vetoes), list(self.unobserved)
         document["quantiles"] = [dataclasses.asdict(quantile) for quantile in self.quantiles]
         return document
 
@@ -140,5 +142,5 @@ def evidence_from_json(document: Mapping[str, Any]) -> Evidence:
     }
     plain["slower_blocks"] = {float(mean): int(blocks) for mean, blocks in plain["slower_blocks"]}
     plain["quantiles"] = tuple(Quantile(**quantile) for quantile in plain["quantiles"])
-    plain["vetoes"] = tuple(plain["vetoes"])
+    plain["vetoes"], plain["unobserved"] = tuple(plain["vetoes"]), tuple(plain["unobserved"])
     return Evidence(**plain)

@@ -18,10 +18,10 @@ STATUSES = {
 KINDS = {
     "match": "match in results, effects and state",
     "tolerated": "equal but for what a rule tolerates",
-    "improved": "the old system gave up or failed, the new one equals a reference",
-    "unverified": "the old system gave up or failed, and no reference was possible",
+    "improved": "the control gave up or failed, the candidate equals a reference",
+    "unverified": "the control gave up or failed, and no reference was possible",
     "mismatch": "differ",
-    "candidate_failed": "the new system failed",
+    "candidate_failed": "the candidate failed",
     "both_failed": "both failed",
     "not_compared": "not compared",
 }
