@@ -13,11 +13,16 @@ from sqlalchemy import Engine, text
 
 # The duration of a tick that did not end well is above every limit: it is censored, never dropped. One that is not
 # known at all is the worst case: the candidate's above every limit, the control's below.
-_OLD = "CASE WHEN control_outcome = 'done' THEN control_ms WHEN control_outcome IS NULL THEN 0 ELSE 'Infinity' END"
-_NEW = "CASE WHEN candidate_outcome = 'done' THEN candidate_ms ELSE 'Infinity' END"
+_OLD = (
+    "CASE WHEN control_outcome = 'done' THEN least(control_ms, 1e15) WHEN control_outcome IS NULL THEN 0 "
+    "ELSE 'Infinity' END"
+)
+_NEW = "CASE WHEN candidate_outcome = 'done' THEN least(candidate_ms, 1e15) ELSE 'Infinity' END"
 
+# Between a nanosecond and thirty thousand years, so that no quotient leaves the range of numbers.
+_RATIO = "least(greatest(candidate_ms, 1e-6), 1e15) / least(greatest(control_ms, 1e-6), 1e15)"
 _WHICH = "run = :run"
-_BOTH = "control_outcome = 'done' AND candidate_outcome = 'done' AND control_ms > 0"
+_BOTH = "control_outcome = 'done' AND candidate_outcome = 'done'"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -149,7 +154,7 @@ class Aggregates:
         """The ratio candidate / control at these shares of the ticks on which both ended well."""
         row = self._rows(
             "SELECT percentile_disc(CAST(:shares AS double precision[])) WITHIN GROUP "
-            f"(ORDER BY candidate_ms / control_ms) AS found FROM tick_evidence WHERE {_WHICH} AND {_BOTH}",
+            f"(ORDER BY {_RATIO}) AS found FROM tick_evidence WHERE {_WHICH} AND {_BOTH}",
             {"shares": list(shares)},
         )[0]
         return [float(found) for found in row["found"] or []]
@@ -204,7 +209,7 @@ class Aggregates:
             f"WITH size AS (SELECT greatest(1, ceil((max(tick) + 1) / CAST(:count AS float8)))::int AS ticks "
             f"FROM tick_evidence WHERE {_WHICH}) "
             "SELECT max(tick) AS last_tick, count(*) AS count, "
-            "percentile_disc(ARRAY[0.1, 0.5, 0.9]) WITHIN GROUP (ORDER BY candidate_ms / control_ms) "
+            f"percentile_disc(ARRAY[0.1, 0.5, 0.9]) WITHIN GROUP (ORDER BY {_RATIO}) "
             f"FILTER (WHERE {_BOTH}) AS ratios "
             f"FROM tick_evidence, size WHERE {_WHICH} GROUP BY tick / size.ticks ORDER BY 1",
             {"count": count},
@@ -222,8 +227,8 @@ class Aggregates:
         """Ticks by their ratio candidate / control, in bins whose edges are a constant factor apart: (left edge,
         ticks), without gaps. The outermost bins, from a thousandth and to a thousandfold, hold what lies beyond."""
         rows = self._rows(
-            "SELECT greatest(-3 * :per, least(3 * :per, floor(log(candidate_ms / control_ms) * :per)))::int AS bin, "
-            f"count(*) AS count FROM tick_evidence WHERE {_WHICH} AND {_BOTH} AND candidate_ms > 0 "
+            f"SELECT greatest(-3 * :per, least(3 * :per, floor(log({_RATIO}) * :per)))::int AS bin, "
+            f"count(*) AS count FROM tick_evidence WHERE {_WHICH} AND {_BOTH} "
             "GROUP BY bin ORDER BY bin",
             {"per": per_decade},
         )
@@ -236,10 +241,10 @@ class Aggregates:
         """A tick that shows both systems at their work: of the latest that match, one with most steps run, and of
         those the one with the median ratio."""
         rows = self._rows(
-            "SELECT tick FROM (SELECT tick, candidate_ms / control_ms AS ratio, length(translate(steps, 'N-', '')) "
+            f"SELECT tick FROM (SELECT tick, {_RATIO} AS ratio, length(translate(steps, 'N-', '')) "
             f"AS ran FROM tick_evidence WHERE {_WHICH} AND {_BOTH} AND kind = 'match' "
             "ORDER BY tick DESC LIMIT 300) AS late ORDER BY ran DESC, "
-            "abs(ratio - (SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY candidate_ms / control_ms) "
+            f"abs(ratio - (SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY {_RATIO}) "
             f"FROM tick_evidence WHERE {_WHICH} AND {_BOTH})), tick LIMIT 1"
         )
         return rows[0]["tick"] if rows else None
