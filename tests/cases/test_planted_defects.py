@@ -189,6 +189,14 @@ def _energy_of_before(context: TickContext) -> Any:
     return steps.goal_selection(context)
 
 
+def _one_try_too_many(context: TickContext) -> Any:
+    for _ in range(2):  # range(1) was meant
+        found = steps.curiosity(context)
+        context._effects[:] = context._effects[-1:]
+    context._effects[:] = [replace(effect, number=0) for effect in context._effects]
+    return found
+
+
 def _no_goal(_: TickContext) -> Any:
     raise ValueError("the answer names no goal")
 
@@ -196,6 +204,7 @@ def _no_goal(_: TickContext) -> Any:
 DEFECTS: dict[str, tuple[Workflow, str]] = {
     "effect dropped": (effects_altered("action", lambda e: [x for x in e if x.kind != "notes"]), "action"),
     "effect doubled": (effects_altered("social", lambda e: [*e, *e]), "social"),
+    "one try too many": (with_step("curiosity", run=_one_try_too_many), "curiosity"),
     "effect with a wrong field": (
         payload_altered("action", "memories", lambda p: {**p, "kind": "monologue"}), "action",
     ),
