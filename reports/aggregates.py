@@ -203,6 +203,14 @@ class Aggregates:
             ),
         )
 
+    def rules(self) -> dict[str, int]:
+        """Rules that hid something -> the ticks on which they did, most first."""
+        rows = self._rows(
+            f"SELECT rule, count(*) AS count FROM tick_evidence, unnest(rules) AS rule WHERE {_WHICH} "
+            "AND rules IS NOT NULL GROUP BY rule ORDER BY count DESC, rule"
+        )
+        return {row["rule"]: row["count"] for row in rows}
+
     def spans(self, count: int) -> list[Span]:
         """At most `count` stretches of the run, of equal numbers of ticks, in order."""
         rows = self._rows(

@@ -91,7 +91,7 @@ def build(store: Store, name: str | None, policy: Policy, source: str, *, now: d
         dependence=verdict.dependence,
         bursts=_bursts(counts),
         quantiles=verdict.quantiles,
-        tolerated={},
+        tolerated=dict(counts.rules),
         surface=_surface(store, record, groups, state),
         notes=tuple(_notes(record, state, counts, evidence, verdicts.others(evidence))),
     )

@@ -54,6 +54,7 @@ class Counts:
     control: Mapping[int, float]
     candidate: Mapping[int, float]
     ratios: tuple[float, ...]
+    rules: Mapping[str, int]
 
     @property
     def n(self) -> int:
@@ -76,6 +77,7 @@ def read_counts(store: Store, record: RunRecord, policy: Policy) -> Counts:
         slower = pool.submit(counted.exceeding, limits)
         scheduled = pool.submit(store.scheduled, record.run)
         sightings = pool.submit(store.sightings, record.run)
+        rules = pool.submit(counted.rules)
         episodes = pool.submit(counted.episodes, BAD, EPISODE_GAP)
         n = sum(group.count for group in groups.result())
         ranks = sorted(_ranks(n, policy.alpha))
@@ -85,6 +87,7 @@ def read_counts(store: Store, record: RunRecord, policy: Policy) -> Counts:
             groups=tuple(groups.result()), found=findings(sightings.result()), scheduled=scheduled.result()[0],
             overran=scheduled.result()[1], slower=slower.result(), blocks=blocks.result(), episodes=episodes.result(),
             hours=tuple(hours.result()), control=control, candidate=candidate, ratios=tuple(ratios.result()),
+            rules=rules.result(),
         )  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 
-from sqlalchemy import BigInteger, Boolean, DateTime, Double, Identity, Index, Integer, Text, text
+from sqlalchemy import ARRAY, BigInteger, Boolean, DateTime, Double, Identity, Index, Integer, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from tickover.ground.database import Base
@@ -16,7 +16,7 @@ class TickEvidence(Base):
     """What a report counts of a compared tick. A trigger keeps it equal to the comparison; nothing else writes it.
 
     steps: a letter for each step, steps in the order of their bytes: E equal, D differs, C consequence, N not
-    applicable, - not compared; empty where nothing was compared.
+    applicable, - not compared; empty where nothing was compared. rules: names of those that hid something, or None.
     """
 
     __tablename__ = "tick_evidence"
@@ -25,6 +25,7 @@ class TickEvidence(Base):
             "ix_tick_evidence_unequal", "run", "tick",
             postgresql_include=["kind"], postgresql_where=text("kind <> 'match'"),
         ),
+        Index("ix_tick_evidence_rules", "run", postgresql_where=text("rules IS NOT NULL")),
     )  # fmt: skip
 
     run: Mapped[str] = mapped_column(Text, primary_key=True)
@@ -38,6 +39,7 @@ class TickEvidence(Base):
     control_ms: Mapped[float | None] = mapped_column(Double)
     candidate_ms: Mapped[float | None] = mapped_column(Double)
     steps: Mapped[str] = mapped_column(Text)
+    rules: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
     compared_at: Mapped[dt.datetime] = mapped_column(_When)
 
 

@@ -17,6 +17,8 @@ CREATE TABLE tick_evidence (
     -- One letter a step, steps in the order of their bytes: E equal, D differs, C consequence, N not applicable,
     -- - not compared.
     steps text NOT NULL,
+    -- Names of the rules that hid something; null where none did.
+    rules text[],
     compared_at timestamptz NOT NULL,
     PRIMARY KEY (run, tick)
 );
@@ -24,12 +26,19 @@ CREATE TABLE tick_evidence (
 -- Episodes and lists of ticks read only the ticks that are no plain match.
 CREATE INDEX ix_tick_evidence_unequal ON tick_evidence (run, tick) INCLUDE (kind) WHERE kind <> 'match';
 
+CREATE INDEX ix_tick_evidence_rules ON tick_evidence (run) WHERE rules IS NOT NULL;
+
 CREATE FUNCTION evidence_steps(steps text) RETURNS text LANGUAGE sql IMMUTABLE AS $$
     SELECT coalesce(string_agg(
         CASE value ->> 0 WHEN 'equal' THEN 'E' WHEN 'differs' THEN 'D' WHEN 'consequence' THEN 'C'
             WHEN 'not_applicable' THEN 'N' ELSE '-' END,
         '' ORDER BY key COLLATE "C"), '')
     FROM json_each(steps::json)
+$$;
+
+CREATE FUNCTION evidence_rules(document text) RETURNS text[] LANGUAGE sql IMMUTABLE AS $$
+    SELECT array_agg(DISTINCT tolerance ->> 'rule')
+    FROM json_array_elements(coalesce(document::json -> 'tolerances', '[]'::json)) AS tolerance
 $$;
 
 CREATE FUNCTION keep_tick_evidence() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -41,7 +50,7 @@ BEGIN
         INSERT INTO tick_evidence VALUES (
             NEW.run, NEW.tick, NEW.kind, NEW.stratum, NEW.control_outcome, NEW.candidate_outcome,
             NEW.control_gave_up, NEW.candidate_gave_up, NEW.control_ms, NEW.candidate_ms,
-            evidence_steps(NEW.steps), NEW.created_at
+            evidence_steps(NEW.steps), evidence_rules(NEW.document), NEW.created_at
         );
     END IF;
     RETURN NULL;
@@ -53,7 +62,7 @@ CREATE TRIGGER keep_tick_evidence AFTER INSERT OR UPDATE OR DELETE ON shadow_com
 
 INSERT INTO tick_evidence
 SELECT run, tick, kind, stratum, control_outcome, candidate_outcome, control_gave_up, candidate_gave_up, control_ms,
-    candidate_ms, evidence_steps(steps), created_at
+    candidate_ms, evidence_steps(steps), evidence_rules(document), created_at
 FROM shadow_comparisons;
 
 -- Every verdict that was given on new evidence, with all that it takes to compute it again.

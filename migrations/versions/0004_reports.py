@@ -24,5 +24,6 @@ def downgrade() -> None:
     op.execute("DROP TRIGGER keep_tick_evidence ON shadow_comparisons")
     op.execute("DROP FUNCTION keep_tick_evidence()")
     op.execute("DROP FUNCTION evidence_steps(text)")
+    op.execute("DROP FUNCTION evidence_rules(text)")
     op.execute("DROP TABLE tick_evidence")
     op.drop_column("shadow_comparisons", "candidate_gave_up")

@@ -45,7 +45,7 @@ SELECT run, tick, 'beliefs', 'sig' || tick %% 50, 'mismatch', '[["result","x' ||
 FROM shadow_comparisons WHERE kind = 'mismatch' AND run = %(run)s;
 INSERT INTO tick_evidence
 SELECT run, tick, kind, stratum, control_outcome, candidate_outcome, control_gave_up, candidate_gave_up, control_ms,
-    candidate_ms, CASE kind WHEN 'mismatch' THEN 'EDEEEEE' ELSE 'EEEEEEE' END, created_at
+    candidate_ms, CASE kind WHEN 'mismatch' THEN 'EDEEEEE' ELSE 'EEEEEEE' END, NULL, created_at
 FROM shadow_comparisons WHERE run = %(run)s;
 ALTER TABLE shadow_comparisons ENABLE TRIGGER keep_tick_evidence;
 """

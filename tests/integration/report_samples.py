@@ -12,6 +12,7 @@ from shadow.compare import Comparison, Kind, StepVerdict
 from shadow.diff import Change, Nature
 from shadow.observation import Graph, Observation, Outcome, StepObservation, StepStatus
 from shadow.plan import Mode, RunPlan
+from shadow.rules import Tolerance
 from shadow.signature import Area, Attribution, Difference
 from shadow.store import RunRecord, Store
 from tickover.execution import Purpose, System
@@ -36,6 +37,7 @@ class TickSample:
     differs: str | None = None
     values: tuple[Any, Any] = (1, 2)
     idle: tuple[str, ...] = ()
+    rules: tuple[str, ...] = ()
 
 
 def make_run(
@@ -90,6 +92,7 @@ def random_tick(source: random.Random) -> TickSample:
         stratum=source.choice(["plain", "meta", None]),
         differs=source.choice(STEPS) if kind in (Kind.MISMATCH, Kind.CANDIDATE_FAILED, Kind.TOLERATED) else None,
         idle=("note",) if source.random() < 0.3 else (),
+        rules=tuple(rule for rule in ("clock", "order") if source.random() < 0.1),
     )
     if kind in (Kind.CANDIDATE_FAILED, Kind.BOTH_FAILED):
         sample = replace(sample, candidate=source.choice([Outcome.FAILED, Outcome.LOST]))
@@ -138,4 +141,5 @@ def _comparison(sample: TickSample) -> Comparison:
     return Comparison(
         kind=sample.kind, reason="as sampled", steps=steps, differences=differences,
         attributions=attributions if sample.kind is not Kind.TOLERATED else (),
+        tolerances=tuple(Tolerance(rule=rule, reason="because", owner="me") for rule in sample.rules),
     )  # fmt: skip

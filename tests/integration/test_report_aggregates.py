@@ -108,6 +108,8 @@ def test_counts_equal_a_full_recount(store: Store, seed: int) -> None:
     ]
     hours = counted.hours(["mismatch", "candidate_failed"], 60)
     assert (sum(hour.count for hour in hours), sum(hour.bad for hour in hours)) == (len(rows), len(bad))
+    hidden = Counter(each["rule"] for row in rows for each in json.loads(row["document"])["tolerances"])
+    assert counted.rules() == dict(hidden) != {}
     spans = counted.spans(10)
     assert sum(span.count for span in spans) == len(rows) and spans[-1].last_tick == len(rows) - 1
     by_span = counted.groups_by_span([span.last_tick for span in spans])
