@@ -25,6 +25,8 @@ EPISODE_GAP = 5
 # A difference in time below this share of the interval is no slowness: jobs of a few milliseconds vary by more.
 EPS_SHARE = 0.01
 QUANTILES = (0.5, 0.95, 0.99)
+# What stands for the doors of a run of which none are known.
+NO_SURFACE = "(the run kept nothing about it)"
 # Connections that count at the same time.
 CONNECTIONS = 4
 
@@ -132,7 +134,8 @@ def gather(record: RunRecord, policy: Policy, state: RunState, counts: Counts) -
         quantiles=_quantiles(counts, policy.alpha),
         strata=dict(sorted(strata.items())),
         bursts=Bursts(longest_streak=counts.episodes.longest_streak, episodes=counts.episodes.count),
-        unobserved=tuple(record.surface.get("unobserved", ())),
+        # A run that kept nothing of what was watched has shown nothing about it.
+        unobserved=tuple(record.surface["unobserved"] if record.surface else [NO_SURFACE]),
         vetoes=tuple(_vetoes(counts.found)),
     )
 

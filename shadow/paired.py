@@ -22,6 +22,7 @@ from shadow.observation import Graph, Observation
 from shadow.plan import RunPlan
 from shadow.sides import AsyncSide, LegacySide, candidate_timeout_s
 from shadow.store import RunRecord, Store, TickRecord
+from shadow.surface import Surface
 from tickover.boundary.observation import Mode as HostMode
 from tickover.canonical import Json, normalise
 from tickover.errors import TickoverError
@@ -45,7 +46,7 @@ class PairedRunner:
         self._judging = Judging(plan, store, Graph.of(workflow), reference)
         self._tape = PostgresTapeStore()
         self._pause = threading.Event()
-        self._surface: dict[str, set[str]] = {"observed": set(), "unobserved": set()}
+        self._surface = Surface(store, record)
 
     def run(self) -> None:
         """Run what is left of the plan. A tick that was begun and not compared is run to its end: on copies that is
@@ -79,7 +80,6 @@ class PairedRunner:
             self._reference.process.close()
             self._judging.close()
             self._tape.close()
-            self.store.note_surface(self.plan.run, {name: sorted(found) for name, found in self._surface.items()})
 
     def _claim(self, tick: int, due: dt.datetime, state: Json, interval: dt.timedelta) -> None:
         late_ms = max(0.0, (dt.datetime.now(dt.UTC) - due).total_seconds() * 1000)
@@ -140,8 +140,7 @@ class PairedRunner:
             key, HostMode.COPY, started_at=record.due_at, state=state, tape=tape, on_miss=on_miss
         )
         self.store.keep_calls(raw.calls)
-        self._surface["observed"].update(raw.observed)
-        self._surface["unobserved"].update(raw.unobserved)
+        self._surface.add(raw.observed, raw.unobserved)
         return replace(seen, state_disturbed=True) if self._late(key.tick) else seen
 
     def _late(self, tick: int) -> bool:

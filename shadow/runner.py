@@ -22,6 +22,7 @@ from shadow.observation import Graph, Observation
 from shadow.plan import RunPlan
 from shadow.sides import AsyncSide, LegacySide, candidate_timeout_s
 from shadow.store import RunRecord, Store, TickRecord
+from shadow.surface import Surface
 from tickover.boundary.observation import Mode as HostMode
 from tickover.errors import TickoverError
 from tickover.execution import ExecutionKey, Purpose, System
@@ -59,7 +60,7 @@ class RecordRunner:
         self._late: dict[int, float] = {}
         self._stop = threading.Event()
         self._errors: list[Exception] = []
-        self._surface: dict[str, set[str]] = {"observed": set(), "unobserved": set()}
+        self._surface = Surface(store, record)
 
     def run(self) -> None:
         """Run what is left of the plan. Raises what a follower raised."""
@@ -80,7 +81,6 @@ class RecordRunner:
             self.control.process.close()
             self.copy.process.close()
             self._judging.close()
-            self.store.note_surface(self.plan.run, {name: sorted(found) for name, found in self._surface.items()})
         if self._errors:
             raise self._errors[0]
 
@@ -109,8 +109,7 @@ class RecordRunner:
     def _serve_tick(self, tick: int, due: dt.datetime) -> None:
         key = self._key(tick, System.LEGACY, Purpose.CONTROL)
         seen, raw = self.control.run(key, HostMode.RECORD, started_at=due)
-        self._surface["observed"].update(raw.observed)
-        self._surface["unobserved"].update(raw.unobserved)
+        self._surface.add(raw.observed, raw.unobserved)
         stratum = self.workflow.stratum(tick, raw.state_before) if self.workflow.stratum else None
         if self._collect_late(tick):
             seen = replace(seen, state_disturbed=True)

@@ -19,6 +19,7 @@ from tickover.execution import Purpose, System
 
 STEPS = ("fetch", "think", "act", "note")
 GRAPH = Graph(order=STEPS, needs={"fetch": (), "think": ("fetch",), "act": ("think",), "note": ("fetch",)})
+WATCHED: Mapping[str, Any] = {"observed": ["http"], "unobserved": []}
 BEGAN = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
 
 
@@ -50,7 +51,7 @@ def make_run(
     every_s: float = 60.0,
     time_scale: float = 1.0,
     keys: Mapping[str, Any] | None = None,
-    surface: Mapping[str, Any] | None = None,
+    surface: Mapping[str, Any] | None = WATCHED,
 ) -> RunRecord:
     """A stored run of these ticks, through the store that runs use. Ticks are compared a minute apart."""
     ticks = list(samples)

@@ -26,7 +26,6 @@ from tickover.ground.database import engine
 NOW = dt.datetime(2026, 3, 2, tzinfo=dt.UTC)
 # Seventy clean ticks pass a budget of 5 %; times are far enough apart for any interval.
 CLEAN = [TickSample()] * 120
-SURFACE = {"observed": ["http"], "unobserved": []}
 
 
 @pytest.fixture
@@ -154,11 +153,14 @@ def test_verification_finds_what_was_changed(store: Store, scaled: Policy, chang
 
 
 def test_an_unwatched_door_bars_ready_until_it_is_waived(store: Store, scaled: Policy) -> None:
-    """What the control used and nobody watches is named, and READY waits for a policy that waives it."""
+    """What the control used and nobody watches is named, and READY waits for a policy that waives it;
+    a run that kept nothing about doors is no better."""
     _made(store, "r", CLEAN, surface={"observed": ["http"], "unobserved": ["process git"]})
     found = _report(store, "r", scaled).report
     assert found.verdict.status == "KEEP_RUNNING"
     assert any("process git" in reason for reason in found.verdict.reasons)
+    _made(store, "unknown", CLEAN, surface=None)
+    assert _report(store, "unknown", scaled).report.verdict.status == "KEEP_RUNNING"
     waived = parse_policy('waived = ["process git"]\n' + _with(), source="w")
     assert _report(store, "r", waived).report.verdict.status == "READY"
 
