@@ -103,7 +103,7 @@ def judge(evidence: Evidence, policy: Policy) -> Verdict:
     unmet = [gate for gate in gates if not gate.is_met]
     reasons = (
         *evidence.vetoes,
-        *(f"{found.title}: the budget is broken. {found.sentence}" for found in failed),
+        *(_broken(found, policy) for found in failed),
         *(f"step {step} differs from itself in the old system, so it cannot be compared" for step in noisy),
         *(gate.sentence for gate in unmet),
         *(f"{found.title}: not decided. {found.sentence}" for found in open_),
@@ -120,6 +120,16 @@ def judge(evidence: Evidence, policy: Policy) -> Verdict:
         quantiles=tuple(_ratio(quantile, policy.speed.factor) for quantile in evidence.quantiles),
         not_comparable=noisy, without_rules=_without_rules(evidence, policy),
     )  # fmt: skip
+
+
+def _broken(found: Criterion, policy: Policy) -> str:
+    """Why a broken criterion is broken: what was seen, and how low the truth can be at the least."""
+    unit = "percentage points" if found.unit == "difference" else "%"
+    return (
+        f"{found.title}: the budget is broken. {found.bad:g} of {found.n:g} count against it; with "
+        f"{100 * (1 - policy.alpha):g} % confidence it is at least {100 * found.lower:.2f} {unit}, and "
+        f"{100 * found.budget:g} {unit} is allowed."
+    )
 
 
 def _too_noisy(differs: int, n: int, policy: Policy) -> bool:
