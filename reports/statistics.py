@@ -30,6 +30,8 @@ ABOVE: tuple[tuple[float, float], ...] = tuple((2.0**-k, 0.1) for k in range(1, 
 
 # Beyond this many further ticks an estimate means "never".
 HORIZON = 10**7
+# Lower bounds nearer to the end of the range than this share of it are that end: a thousand bisections would tell no more.
+_NEGLIGIBLE = 1e-15
 
 
 def log_e(counts: Counts, m: float, lo: float, hi: float, side: Side, grid: Grid | None = None) -> float:
@@ -37,11 +39,15 @@ def log_e(counts: Counts, m: float, lo: float, hi: float, side: Side, grid: Grid
 
     counts: value in [lo, hi] -> how often (fractions are allowed). m: the budget, inside (lo, hi). side: "below"
     proves mean < m, "above" proves mean > m. grid: pairs of bet fraction and weight; None for the fixed one. Without
-    counts it is 0. -inf: every bet was lost. Raises ValueError for a budget outside the range.
+    counts it is 0. -inf: every bet was lost. Raises ValueError for a budget or value outside the range and for a
+    count below 0.
     """
     if not lo < m < hi:
         raise ValueError(f"the budget {m} is not inside ({lo}, {hi})")
     seen = [(value, number) for value, number in counts.items() if number]
+    for value, number in seen:
+        if number < 0 or not lo <= value <= hi:
+            raise ValueError(f"{number} times {value} is no count of a value in [{lo}, {hi}]")
     scale = hi - m if side == "below" else lo - m
     terms = []
     for fraction, weight in grid or (BELOW if side == "below" else ABOVE):
@@ -101,6 +107,8 @@ def bound(counts: Counts, alpha: float, lo: float, hi: float, side: Side, grid: 
         middle = (inside + outside) / 2
         if middle in (inside, outside):
             return inside
+        if side == "above" and outside - lo < _NEGLIGIBLE * (hi - lo):
+            return lo
         if log_e(counts, middle, lo, hi, side, bets) >= threshold:
             inside = middle
         else:
@@ -159,9 +167,11 @@ def quantile_ranks(n: int, p: float, a: float) -> tuple[int, int]:
 
 
 def clean_ticks(m: float, alpha: float) -> int:
-    """How many ticks without any event it takes to pass a budget of `m`."""
-    found = more_ticks({}, m, 0.0, 1.0, "below", alpha, {0.0: 1.0})
-    assert found is not None
+    """How many ticks without any event it takes to pass a budget of `m`. Raises ValueError for a budget so small that
+    no number of ticks can be told."""
+    found = more_ticks({}, m, 0.0, 1.0, "below", alpha, {0.0: 1.0}, cap=10**18)
+    if found is None:
+        raise ValueError(f"a budget of {m} takes more ticks than can be counted")
     return found
 
 
