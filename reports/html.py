@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -39,6 +40,7 @@ def render(report: Report, details: Details) -> str:
         loader=PackageLoader("reports", "templates"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
+    environment.filters["tight"] = _tight
     css = resources.files("reports").joinpath("templates", "report.css").read_text(encoding="utf-8")
     needs_more = report.verdict.status == "KEEP_RUNNING"
     order = {"bad": 0, "wait": 1, "good": 2}
@@ -73,6 +75,11 @@ def render(report: Report, details: Details) -> str:
         odds=text.odds,
         times=text.times,
     )
+
+
+def _tight(sentence: str) -> str:
+    """The sentence with numbers and their percent signs kept on one line."""
+    return re.sub(r"(\d) %", "\\1\N{NO-BREAK SPACE}%", sentence)
 
 
 def _tone_of(reason: str, report: Report) -> str:
