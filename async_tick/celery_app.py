@@ -10,6 +10,7 @@ import atexit
 import contextlib
 import gc
 import os
+import sys
 from typing import Any
 
 from celery import Celery
@@ -18,7 +19,9 @@ from kombu.entity import Queue
 
 from async_tick.events import GatherEvents
 from async_tick.tasks import register_steps
+from tickover.errors import TickoverError
 from tickover.ground import servers
+from tickover.ground.secrets import redact_url
 from tickover.ground.settings import Settings, get_settings, reset_settings
 from tickover.loading import load_workload
 
@@ -85,9 +88,14 @@ def _check_before_work(sender: Any = None, **_: Any) -> None:
     from tickover.ground.raw import schema_is_current
 
     settings = get_settings()
-    if not schema_is_current():
-        _explain_schema()
-    step_limits(load_workload(settings.workload), settings)
+    try:
+        if not schema_is_current():
+            _explain_schema()
+        step_limits(load_workload(settings.workload), settings)
+    except TickoverError as error:
+        # Celery logs what a handler raises and goes on; only an exit stops it.
+        print(f"error: {redact_url(str(error))}", file=sys.stderr, flush=True)
+        raise SystemExit(int(error.exit_code)) from error
     Sweeper(app, settings).start()
 
 

@@ -51,10 +51,8 @@ _workload = click.option("--workload", default=None, metavar="MODULE:NAME", show
 @click.option("--concurrency", type=click.IntRange(1), default=None, show_envvar=True)
 @click.option("--queues", default=None, show_envvar=True, help="Queues, separated by commas.  [default: all]")
 def worker(workload: str | None, pool: str | None, concurrency: int | None, queues: str | None) -> int:
-    """Run a Celery worker in the foreground."""
-    import subprocess
-
-    from async_tick.worker import worker_arguments
+    """Run a Celery worker in the foreground; one that ends by itself is started again."""
+    from async_tick.worker import run_worker, worker_arguments
 
     with _surroundings(workload):
         settings = get_settings()
@@ -62,7 +60,7 @@ def worker(workload: str | None, pool: str | None, concurrency: int | None, queu
             pool=pool or settings.pool, concurrency=concurrency or settings.concurrency, queues=queues,
             name=f"worker-{os.getpid()}", log_level=settings.log_level,
         )  # fmt: skip
-        return subprocess.run(arguments, check=False).returncode
+        return run_worker(arguments, lambda text: click.echo(text, err=True))
 
 
 @click.command("once")

@@ -6,13 +6,15 @@ import contextlib
 import itertools
 import logging
 import os
+import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from async_tick.connection import LOST, Connection
-from tickover.errors import InfrastructureError
+from tickover.errors import ExitCode, InfrastructureError
 from tickover.ground.process import ChildProcess
 
 log = logging.getLogger(__name__)
@@ -63,6 +65,48 @@ def start_worker(
         )
     arguments = worker_arguments(pool=pool, concurrency=concurrency, queues=queues, name=name, log_level="INFO")
     return WorkerProcess(arguments, env=env, log_path=log_path)
+
+
+# A worker that is started again waits so long, in seconds; twice as long each time it lived for less than that.
+RESTART_S, RESTART_MAX_S = 1.0, 30.0
+
+
+def run_worker(arguments: list[str], say: Callable[[str], None]) -> int:
+    """Run a worker in the foreground until it is told to end, and return its exit code.
+
+    One that ends by itself is started again: a broker that refuses writes, or too many threads that never came back,
+    end a worker, and the work goes on with the next one. What is wrong with settings or schema ends it for good.
+    SIGTERM and SIGINT are passed on, so that running steps end first; a second SIGINT ends it at once.
+    """
+    told = threading.Event()
+    child: list[WorkerProcess] = []
+
+    def pass_on(number: int, _: object) -> None:
+        told.set()
+        for process in child[-1:]:
+            process.send(number)
+
+    before = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGINT)}
+    pause_s = RESTART_S
+    try:
+        while True:
+            begun = time.monotonic()
+            child.append(WorkerProcess(arguments, shows_output=True))
+            code: int | None = None
+            while code is None:
+                code = child[-1].wait(LOOK_S)
+            child[-1].kill()
+            if told.is_set() or code in (ExitCode.OK, ExitCode.USAGE):
+                return max(code, 0)
+            pause_s = RESTART_S if time.monotonic() - begun > 2 * pause_s else min(2 * pause_s, RESTART_MAX_S)
+            say(f"the worker ended with {code}; another one is started in {pause_s:g} s")
+            if told.wait(pause_s):
+                return max(code, 0)
+    finally:
+        for process in child[-1:]:
+            process.stop()
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager

@@ -17,6 +17,9 @@ from tests.conftest import clean_environment
 ROOT = Path(__file__).resolve().parents[2]
 GONE = ("legacy", "shadow", "reports")
 KEPT = ("async_tick", "tickover", "digital_being", "migrations", "cli.py", "pyproject.toml")
+SUPPORT = tuple(
+    f"tests/integration/{name}" for name in ("__init__.py", "conftest.py", "engine_samples.py", "engine_support.py")
+)
 # What tests the rest: everything of these folders that imports nothing of what is gone.
 TESTS = ("tests/unit/tickover", "tests/integration/test_engine.py")
 # The source tree may be installed in the environment, where what was deleted would still be found.
@@ -38,8 +41,7 @@ def remains(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, di
         shutil.copytree(source, tree / name, ignore=ignore) if source.is_dir() else shutil.copy(source, tree / name)
     (tree / "tests" / "unit").mkdir(parents=True)
     (tree / "tests" / "integration").mkdir()
-    for name in ("tests/__init__.py", "tests/conftest.py", "tests/integration/__init__.py",
-                 "tests/integration/engine_samples.py", *TESTS):  # fmt: skip
+    for name in ("tests/__init__.py", "tests/conftest.py", *SUPPORT, *TESTS):
         source = ROOT / name
         if source.is_dir():
             shutil.copytree(source, tree / name, ignore=ignore)

@@ -107,3 +107,39 @@ def _hang_once(context: TickContext) -> Any:
 
 
 hanging = _seven("hanging", _hang_once)
+
+
+def _stubborn(context: TickContext) -> Any:
+    """Ignores its soft limit: it ends only with the process, or when it is done after all."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        try:
+            time.sleep(1)
+        except BaseException:  # noqa: BLE001 - the stubbornness
+            _note(context, "goes on")
+
+
+stubborn = Workflow(
+    name="stubborn", version="1",
+    steps=[
+        Step(name="hangs", run=_stubborn, timeout_s=0.2, critical=False, retry=RetryPolicy(attempts=1)),
+        Step(name="after", run=_read_needs, needs=("hangs",)),
+    ],
+)  # fmt: skip
+
+
+def _wait_for_leave(context: TickContext) -> Any:
+    """Tells that it is under way, and goes on when a file says so."""
+    folder = Path(context.input["folder"])
+    (folder / f"{context.tick}-begun").touch()
+    while not (folder / "leave").exists():
+        time.sleep(0.01)
+    _note(context, "begin")
+    context.emit("done", {"step": context.step})
+    return {"attempt": context.attempt}
+
+
+waiting = Workflow(
+    name="waiting", version="1", reduce=_reduce,
+    steps=[Step(name="waits", run=_wait_for_leave, timeout_s=60), Step(name="ends", run=_work, needs=("waits",))],
+)  # fmt: skip

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,59 +10,7 @@ from typing import Any
 import pytest
 
 from tests.integration import engine_samples
-from tickover.execution import ExecutionKey, Purpose, System
-
-StartWorker = Callable[..., Any]
-
-
-@pytest.fixture
-def orchestrator(database: str, broker: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    """The orchestrator, connected to this test's database and broker."""
-    monkeypatch.setenv("TICKOVER_WORKLOAD", "tests.integration.engine_samples:seven")
-    for name in [name for name in sys.modules if name.startswith("async_tick")]:
-        if name != "async_tick.models":
-            del sys.modules[name]
-    from async_tick import orchestrator as found
-
-    yield found
-    from async_tick.listener import listener
-
-    listener().stop()
-
-
-@pytest.fixture
-def start_worker(orchestrator: ModuleType, database: str, broker: str, tmp_path: Path) -> Iterator[StartWorker]:
-    """Starts ready workers for a sample workload and ends them with the test."""
-    from async_tick import worker
-
-    started = []
-
-    def start(workload: str, *, pool: str = "prefork", concurrency: int = 2, **env: str) -> Any:
-        process = worker.start_worker(
-            log_path=tmp_path / f"worker-{len(started)}.log", pool=pool, concurrency=concurrency,
-            name=f"test{len(started)}",
-            env={"DATABASE_URL": database, "CELERY_BROKER_URL": broker, "PYTHONWARNINGS": "default",
-                 "TICKOVER_WORKLOAD": f"tests.integration.engine_samples:{workload}", **env},
-        )  # fmt: skip
-        started.append(process)
-        process.ready()
-        return process
-
-    yield start
-    for process in started:
-        process.stop()
-
-
-def key(tick: int = 0, run: str = "test") -> ExecutionKey:
-    return ExecutionKey(run=run, tick=tick, system=System.ASYNC, purpose=Purpose.CONTROL)
-
-
-def until(condition: Callable[[], Any], timeout_s: float = 20.0) -> Any:
-    deadline = time.monotonic() + timeout_s
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "it did not come about in time"
-        time.sleep(0.02)
-    return found
+from tests.integration.engine_support import StartWorker, key, until
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads"])

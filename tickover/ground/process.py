@@ -101,12 +101,14 @@ class ChildProcess:
     def __init__(
         self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: Path | None = None,
         log_path: Path | None = None, death_signal: int = signal.SIGTERM, user: tuple[int, int] | None = None,
+        shows_output: bool = False,
     ) -> None:  # fmt: skip
         """Start it.
 
         argv: program and arguments. env: added to this process's environment. cwd: None for this process's.
         log_path: gets its output; None drops it. death_signal: what it gets when this process ends. user: uid and gid
-        to run as; None for this process's (others need root). Raises InfrastructureError if there is no such program.
+        to run as; None for this process's (others need root). shows_output: it writes where this process does.
+        Raises InfrastructureError if there is no such program.
         """
         program = shutil.which(argv[0])
         if program is None:
@@ -117,11 +119,12 @@ class ChildProcess:
         launch = [sys.executable, "-I", "-S", "-c", _LAUNCH, *map(str, (os.getpid(), int(death_signal), uid, gid))]
         identity: dict[str, Any] = {"user": uid, "group": gid, "extra_groups": []} if user and not _LINUX else {}
         output = _open_log(log_path)
+        shown = None if shows_output else output
         try:
             self._popen: subprocess.Popen[bytes] = _in_starter(
                 lambda: subprocess.Popen(
                     [*launch, *self.argv] if _LINUX else self.argv, env={**os.environ, **(env or {})}, cwd=cwd,
-                    stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, **identity,
+                    stdin=subprocess.DEVNULL, stdout=shown, stderr=shown, start_new_session=True, **identity,
                 )
             )  # fmt: skip
         except OSError as error:
@@ -134,6 +137,18 @@ class ChildProcess:
     def pid(self) -> int:
         """Its process id, which is also its group's."""
         return self._popen.pid
+
+    def send(self, number: int) -> None:
+        """Send it a signal, if it still runs."""
+        self._popen.send_signal(number)
+
+    def wait(self, timeout_s: float | None = None) -> int | None:
+        """Its exit code once it has ended (negative: the signal that ended it); None if it has not within the
+        timeout."""
+        try:
+            return int(self._popen.wait(timeout_s))
+        except subprocess.TimeoutExpired:
+            return None
 
     def alive(self) -> bool:
         """Whether it still runs."""
