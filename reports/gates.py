@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from reports.policy import Policy
-from reports.tally import Evidence, FaultTrials
+from reports.statistics import more_ticks, rate_lower, rate_upper
+from reports.tally import Evidence, FaultTrials, Noise
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,6 +47,11 @@ def gates(evidence: Evidence, policy: Policy) -> Iterator[Gate]:
         sentence=f"what the old system did there was not compared: {named}; watch it, or name it under "
         "`waived` in the policy" if doors else "no door was used that nobody watches",
     )  # fmt: skip
+    if not evidence.interval_s and evidence.time_scale >= 1:
+        yield Gate(
+            name="interval", title="Ticks have an interval", is_met=False, have=0.0, need=1.0,
+            sentence="ticks ran back to back, so whether they fit their interval is not known: run with `--every`",
+        )  # fmt: skip
     if need.hours:
         left = max(0.0, need.hours - evidence.hours)
         gate = _gate("hours", "Hours of real time", evidence.hours, need.hours, "hours of real time seen")
@@ -56,15 +63,74 @@ def gates(evidence: Evidence, policy: Policy) -> Iterator[Gate]:
                 f"ticks of kind {stratum} compared",
             )  # fmt: skip
     if need.trials_per_fault:
-        for kind, trials in (evidence.faults or {"any kind": FaultTrials()}).items():
+        wanted = dict.fromkeys(need.faults, FaultTrials()) | dict(evidence.faults)
+        for kind, trials in (wanted or {"any kind": FaultTrials()}).items():
             yield _gate(
-                f"fault/{kind}", f"Drills of {kind.replace('_', ' ')}", trials.n, need.trials_per_fault,
-                f"drills of {kind.replace('_', ' ')} done",
+                f"fault/{kind}", f"Drills of {_plain(kind)}", trials.n, need.trials_per_fault,
+                f"drills of {_plain(kind)} done",
             )  # fmt: skip
+    for step, noise in evidence.noise.items():
+        # Where the old system agreed with itself and nothing is subtracted for noise, noise hides nothing: each
+        # difference counts in full, so a small sample of it need not hold up a run.
+        if noise.old_differs or (noise.n and policy.noise.critical):
+            yield _quiet(step, noise, policy)
+
+
+def is_noisy(noise: Noise, policy: Policy) -> bool:
+    """Whether the old system is shown to differ from itself more often than the policy allows, so that its answers
+    say little about the new one's."""
+    return rate_lower(noise.old_differs, noise.n, policy.alpha) >= policy.gates.noise
+
+
+def more_for(gate: Gate, evidence: Evidence, *, at_rate: bool) -> int | None:
+    """Further ticks that a gate takes; 0 where ticks do not help, None where no number of them will do.
+
+    at_rate: at the shares seen so far, instead of at the least.
+    """
+    missing = 0 if gate.is_met else max(0, math.ceil(gate.need - gate.have))
+    if gate.name.startswith("stratum/") and at_rate and gate.have:
+        return math.ceil(missing * evidence.compared / gate.have)
+    if gate.name == "completeness" and not gate.is_met:
+        if at_rate or gate.need == 1:
+            return None
+        return math.ceil((gate.need * evidence.started - evidence.compared) / (1 - gate.need) - 1e-9)
+    return missing if gate.name == "ticks" or gate.name.startswith("stratum/") else 0
+
+
+def _quiet(step: str, noise: Noise, policy: Policy) -> Gate:
+    most = policy.gates.noise
+    upper = rate_upper(noise.old_differs, noise.n, policy.alpha)
+    seen = f"the old system differs from itself in step {step} on {noise.old_differs} of {noise.n} ticks"
+    if is_noisy(noise, policy):
+        sentence = f"{seen}, so the step cannot be compared: make it repeatable, or compare the noisy field by form"
+    elif upper < most:
+        sentence = f"{seen}: at most {100 * upper:.2g} %"
+    else:
+        counts = {1.0: noise.old_differs, 0.0: noise.n - noise.old_differs}
+        more = more_ticks(counts, most, 0.0, 1.0, "below", policy.alpha, {0.0: 1.0})
+        sentence = (
+            f"{seen}, which may be as many as {100 * upper:.2g} %; less than {100 * most:g} % must be shown"
+            + (f": at least {more} further ticks on which it runs twice" if more else "")
+        )
+    return Gate(
+        name=f"noise/{step}", title=f"Step {step} is repeatable", is_met=upper < most, have=upper, need=most,
+        sentence=sentence,
+    )  # fmt: skip
+
+
+def _plain(kind: str) -> str:
+    return kind.replace("_", " ")
 
 
 def _gate(name: str, title: str, have: float, need: float, what: str) -> Gate:
     return Gate(
         name=name, title=title, is_met=have >= need, have=have, need=need,
-        sentence=f"{have:.3g} {what}, {need:g} needed",
+        sentence=f"{_amount(name, have)} {what}, {_amount(name, need)} needed",
     )  # fmt: skip
+
+
+def _amount(name: str, value: float) -> str:
+    """A number for people, rounded down, so that what is not enough never looks like enough."""
+    if name == "completeness":
+        return f"{math.floor(value * 10_000 + 1e-9) / 100:g} %"
+    return f"{math.floor(value * 100 + 1e-9) / 100:.2f}".rstrip("0").rstrip(".")

@@ -7,7 +7,7 @@ import difflib
 import hashlib
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -17,6 +17,9 @@ from tickover.errors import ConfigurationError
 
 FORMAT = 1
 BUILT_IN = ("production", "scaled")
+# Where a policy does not say how often the old system may differ from itself: a step that is noisier than this hides
+# too much to be compared.
+DEFAULT_NOISE = 0.01
 
 
 class BadPolicy(ConfigurationError):
@@ -45,7 +48,9 @@ class Gates:
     """What must have been seen, whatever it showed; immutable.
 
     hours: wall-clock hours at scale 1. ticks: compared ticks. ticks_per_stratum: of each kind of tick.
-    trials_per_fault: drills of each kind of fault. completeness: share of started ticks that were compared.
+    trials_per_fault: drills of each kind of fault. completeness: share of started ticks that were compared. noise:
+    share of ticks on which the old system may differ from itself, as an upper bound. faults: kinds of fault that must
+    have been drilled; others count if they were.
     """
 
     hours: float
@@ -53,6 +58,8 @@ class Gates:
     ticks_per_stratum: int
     trials_per_fault: int
     completeness: float
+    noise: float = DEFAULT_NOISE
+    faults: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,6 +93,15 @@ class Policy:
     def step(self, name: str) -> Rule:
         """The rule for mismatches of a step."""
         return self.steps.get(name, self.step_mismatch)
+
+    def check_steps(self, names: Collection[str]) -> None:
+        """Nothing, if all steps that have a rule of their own are among `names`. Raises BadPolicy for another: its
+        rule would apply to nothing, and what it was meant for would be judged by another."""
+        for step in self.steps:
+            if step not in names:
+                close = difflib.get_close_matches(step, names, n=1)
+                hint = f"did you mean `{close[0]}`?" if close else f"it has {', '.join(names)}"
+                raise BadPolicy(f"policy {self.name}: `steps.{step}` names no step of this workload; {hint}")
 
     def to_json(self) -> dict[str, Any]:
         """The policy as a JSON document that `from_json` reads."""
@@ -217,13 +233,25 @@ class _Reader:
 
     def gates(self, value: Any) -> Gates:
         table = self.table("gates", value)
-        names = tuple(each.name for each in dataclasses.fields(Gates))
-        self.known("gates.", table, names)
-        found = {name: self.number(f"gates.{name}", table.get(name)) for name in names}
-        for name, number in found.items():
-            if number < 0 or (name == "completeness" and number > 1):
-                raise self.bad(f"gates.{name}", f"must not be {number:g}")
+        self.known("gates.", table, tuple(each.name for each in dataclasses.fields(Gates)))
+
+        def number(name: str) -> float:
+            found = self.number(f"gates.{name}", table.get(name))
+            if found < 0 or (name == "completeness" and found > 1):
+                raise self.bad(f"gates.{name}", f"must not be {found:g}")
+            return found
+
+        def whole(name: str) -> int:
+            found = number(name)
+            if found != int(found):
+                raise self.bad(f"gates.{name}", f"must be a whole number, not {found:g}")
+            return int(found)
+
+        faults = self.texts("gates.faults", table.get("faults", []))
+        if faults and not whole("trials_per_fault"):
+            raise self.bad("gates.faults", "asks for drills, but `gates.trials_per_fault` is 0")
         return Gates(
-            hours=found["hours"], ticks=int(found["ticks"]), ticks_per_stratum=int(found["ticks_per_stratum"]),
-            trials_per_fault=int(found["trials_per_fault"]), completeness=found["completeness"],
+            hours=number("hours"), ticks=whole("ticks"), ticks_per_stratum=whole("ticks_per_stratum"),
+            trials_per_fault=whole("trials_per_fault"), completeness=number("completeness"), faults=faults,
+            noise=self.share("gates.noise", table) if "noise" in table else DEFAULT_NOISE,
         )  # fmt: skip

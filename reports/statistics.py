@@ -30,7 +30,7 @@ ABOVE: tuple[tuple[float, float], ...] = tuple((2.0**-k, 0.1) for k in range(1, 
 
 # Beyond this many further ticks an estimate means "never".
 HORIZON = 10**7
-# Lower bounds nearer to the end of the range than this share of it are that end: a thousand bisections would tell no more.
+# Lower bounds nearer to the end of the range than this share of it are that end: bisecting on would tell no more.
 _NEGLIGIBLE = 1e-15
 
 

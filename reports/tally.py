@@ -8,6 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 
+def _check(counts: Any, n: int, *parts: int) -> None:
+    """Counts that contradict each other would give bounds of nothing: they are refused. Raises ValueError."""
+    numbers = [value for name in counts.__slots__ if isinstance(value := getattr(counts, name), int)]
+    if min(numbers) < 0 or max(parts) > n:
+        raise ValueError(f"these counts contradict each other: {counts}")
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tally:
     """How often something was bad, of how many; immutable.
@@ -23,6 +30,9 @@ class Tally:
     unverified: int = 0
     unknown: int = 0
 
+    def __post_init__(self) -> None:
+        _check(self, self.n, self.bad + self.hidden + self.unverified)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pairs:
@@ -35,6 +45,9 @@ class Pairs:
     new_only: int = 0
     old_only: int = 0
     unknown: int = 0
+
+    def __post_init__(self) -> None:
+        _check(self, self.n, self.new_only + self.old_only)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,6 +75,9 @@ class FaultTrials:
     doubled: int = 0
     against_old: Pairs = field(default_factory=Pairs)
 
+    def __post_init__(self) -> None:
+        _check(self, self.n, self.not_recovered + self.late, self.lost, self.doubled)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Noise:
@@ -72,6 +88,9 @@ class Noise:
     plus: int = 0
     minus: int = 0
     old_differs: int = 0
+
+    def __post_init__(self) -> None:
+        _check(self, self.n, self.plus + self.minus, self.old_differs)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -128,7 +147,8 @@ class Evidence:
 
 
 def evidence_from_json(document: Mapping[str, Any]) -> Evidence:
-    """The evidence in a document of `Evidence.to_json`. Raises TypeError or KeyError for another form."""
+    """The evidence in a document of `Evidence.to_json`. Raises TypeError or KeyError for another form, ValueError for
+    counts that contradict each other."""
     plain = dict(document)
     for name in ("whole", "tail", "far_tail", "deadline"):
         plain[name] = Tally(**plain[name])

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from reports.criterion import Criterion, Status, answer
-from reports.gates import Gate
+from reports.gates import Gate, is_noisy, more_for
 from reports.gates import gates as find_gates
 from reports.policy import Policy
 from reports.questions import questions as ask
 from reports.statistics import rate_upper
 from reports.tally import Evidence, Quantile, Tally
 
-# A step whose old system differs from itself on more ticks than this (upper bound) cannot be compared at all.
-MOST_NOISE = 0.01
 # Bad ticks are thought to come in bursts of this many, at least, when the bound under dependence is printed.
 LEAST_BURST = 10
 
@@ -91,31 +91,34 @@ def judge(evidence: Evidence, policy: Policy) -> Verdict:
 
     READY needs every critical criterion, each at alpha (intersection-union, so no correction), and every gate.
     NOT_READY needs one critical criterion broken at beta divided by their number (a union). It is not latched here:
-    whoever stores verdicts keeps a NOT_READY for the version it was given for.
+    whoever stores verdicts keeps a NOT_READY for the version it was given for. Raises BadPolicy if the policy has a
+    rule for a step that the workload does not have.
     """
+    if evidence.steps:
+        policy.check_steps(evidence.steps)
     questions = list(ask(evidence, policy))
     critical = sum(question.rule.critical for question in questions)
     criteria = tuple(answer(question, policy.alpha, policy.beta / max(1, critical)) for question in questions)
     gates = tuple(find_gates(evidence, policy))
-    noisy = tuple(step for step, noise in evidence.noise.items() if _too_noisy(noise.old_differs, noise.n, policy))
+    vetoes = (*evidence.vetoes, *_damage(evidence))
+    noisy = tuple(step for step, noise in evidence.noise.items() if is_noisy(noise, policy))
     failed = [found for found in criteria if found.critical and found.status is Status.FAIL]
     open_ = [found for found in criteria if not found.passes and found.status is not Status.FAIL]
     unmet = [gate for gate in gates if not gate.is_met]
     reasons = (
-        *evidence.vetoes,
+        *vetoes,
         *(_broken(found, policy) for found in failed),
-        *(f"step {step} differs from itself in the old system, so it cannot be compared" for step in noisy),
         *(gate.sentence for gate in unmet),
         *(f"{found.title}: not decided. {found.sentence}" for found in open_),
     )
     decision = Decision.KEEP_RUNNING
-    if evidence.vetoes or failed:
+    if vetoes or failed:
         decision = Decision.NOT_READY
-    elif not (open_ or unmet or noisy):
+    elif not (open_ or unmet):
         decision = Decision.READY
     return Verdict(
-        decision=decision, headline=_headline(decision, evidence, policy), reasons=reasons, criteria=criteria,
-        gates=gates, vetoes=evidence.vetoes, needed=_needed(evidence, open_, unmet, decision),
+        decision=decision, headline=_headline(decision, evidence, policy, open_, unmet), reasons=reasons,
+        criteria=criteria, gates=gates, vetoes=vetoes, needed=_needed(evidence, open_, unmet, decision),
         dependence=_dependence(evidence, policy),
         quantiles=tuple(_ratio(quantile, policy.speed.factor) for quantile in evidence.quantiles),
         not_comparable=noisy, without_rules=_without_rules(evidence, policy),
@@ -132,8 +135,12 @@ def _broken(found: Criterion, policy: Policy) -> str:
     )
 
 
-def _too_noisy(differs: int, n: int, policy: Policy) -> bool:
-    return n > 0 and rate_upper(differs, n, policy.alpha) >= MOST_NOISE
+def _damage(evidence: Evidence) -> Iterator[str]:
+    """Effects that the candidate lost or doubled under a fault: each bars READY at once, whatever the counts say."""
+    for kind, trials in evidence.faults.items():
+        for count, what in ((trials.lost, "loses"), (trials.doubled, "doubles")):
+            if count:
+                yield f"The new system {what} effects in {count} of {trials.n} drills of {kind.replace('_', ' ')}."
 
 
 def _needed(evidence: Evidence, undecided: list[Criterion], unmet: list[Gate], decision: Decision) -> Needed:
@@ -142,13 +149,12 @@ def _needed(evidence: Evidence, undecided: list[Criterion], unmet: list[Gate], d
             ticks_if_clean=None, ticks_at_rate=None, seconds_if_clean=None, seconds_at_rate=None, trials_if_clean=None
         )
     ticks = [found for found in undecided if found.group != "faults"]
-    trials = [found.more_if_clean for found in undecided if found.group == "faults"]
-    clean = _most([found.more_if_clean for found in ticks])
-    rate = _most([found.more_at_rate for found in ticks])
-    for gate in unmet:
-        if gate.name == "ticks":
-            wanted = int(gate.need - gate.have)
-            clean, rate = (None if more is None else max(more, wanted) for more in (clean, rate))
+    trials: list[int | None] = [found.more_if_clean for found in undecided if found.group == "faults"]
+    trials.append(sum(math.ceil(gate.need - gate.have) for gate in unmet if gate.name.startswith("fault/")))
+    clean = _most(
+        [found.more_if_clean for found in ticks] + [more_for(gate, evidence, at_rate=False) for gate in unmet]
+    )
+    rate = _most([found.more_at_rate for found in ticks] + [more_for(gate, evidence, at_rate=True) for gate in unmet])
     hours_s = 3600 * max((gate.hours_left or 0.0 for gate in unmet), default=0.0)
 
     def seconds(more: int | None) -> float | None:
@@ -199,7 +205,9 @@ def _without_rules(evidence: Evidence, policy: Policy) -> Decision | None:
     return judge(dataclasses.replace(evidence, whole=bare(evidence.whole), steps=steps), policy).decision
 
 
-def _headline(decision: Decision, evidence: Evidence, policy: Policy) -> str:
+def _headline(
+    decision: Decision, evidence: Evidence, policy: Policy, undecided: list[Criterion], unmet: list[Gate]
+) -> str:
     scaled = " (scaled run: it shows behaviour, not a day of real traffic)" if evidence.time_scale < 1 else ""
     if decision is Decision.READY:
         return (
@@ -208,4 +216,20 @@ def _headline(decision: Decision, evidence: Evidence, policy: Policy) -> str:
         )
     if decision is Decision.NOT_READY:
         return f"Do not switch: something critical is broken under policy {policy.name}{scaled}."
-    return f"Not decided yet under policy {policy.name}: it takes more ticks{scaled}."
+    takes = _takes([found.group for found in undecided], [gate.name.partition("/")[0] for gate in unmet])
+    return f"Not decided yet under policy {policy.name}: it takes {' and '.join(takes)}{scaled}."
+
+
+def _takes(groups: list[str], gates: list[str]) -> list[str]:
+    """What is missing until a decision, the first thing to do first."""
+    kinds = (
+        ("a run that is not cut off", "run" in gates),
+        ("a look at every door", "observed" in gates),
+        ("a run with an interval", "interval" in gates),
+        ("more ticks", any(group != "faults" for group in groups)
+         or not {"ticks", "completeness", "stratum"}.isdisjoint(gates)),
+        ("more hours of real time", "hours" in gates),
+        ("drills of faults", "faults" in groups or "fault" in gates),
+        ("an old system that agrees with itself", "noise" in gates),
+    )  # fmt: skip
+    return [what for what, is_missing in kinds if is_missing]
