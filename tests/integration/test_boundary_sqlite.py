@@ -236,3 +236,37 @@ return c.execute("SELECT count(*) FROM t").fetchone()[0]
     assert seen.result == 2
     assert [payload["x"] for _, _, payload in effects(seen)] == [1]
     assert seen.unobserved == ("sqlite3 a.db: its own authorizer",)
+
+
+def test_two_threads_may_share_a_connection(probe: Probe) -> None:
+    """A step that was given up writes on in its thread while the next one uses the same connection: neither stops the
+    other, cursors dropped anywhere included, and each committed row is an effect."""
+    seen = probe(
+        TABLE
+        + """
+import threading
+shared = sqlite3.connect('a.db', check_same_thread=False)
+refused = []
+def work(name):
+    for turn in range(400):
+        try:
+            shared.execute("INSERT INTO t (x) VALUES (?)", (name * 50,))
+            shared.execute("SELECT x FROM t ORDER BY id DESC LIMIT 20").fetchall()
+            for row in shared.execute("SELECT x FROM t LIMIT 5"):
+                break
+            shared.commit()
+        except sqlite3.Error as error:
+            refused.append(str(error))
+threads = [threading.Thread(target=work, args=(name,)) for name in "ab"]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+shared.commit()
+return [len(refused), shared.execute("SELECT count(*) FROM t").fetchone()[0]]
+"""
+    )
+    refused, rows = seen.result
+    assert rows == 800 - refused
+    assert len(effects(seen)) == rows
+    assert seen.harness_errors == ()

@@ -2,6 +2,11 @@
 
 Connections and cursors that legacy gets are of subclasses (of its own classes, where it names them) that tell the
 connection's `Watch` what is run.
+
+The watch is called from within SQLite, for which it needs the interpreter while SQLite holds the connection's mutex.
+A second thread on the same connection (a step that was given up goes on in its thread) that holds the interpreter and
+asks SQLite for that mutex would stop the process for good: each waits for what the other has. So one thread at a time
+uses a watched connection. SQLite lets in no more either, so nothing takes longer.
 """
 
 from __future__ import annotations
@@ -10,6 +15,7 @@ import functools
 import os
 import sqlite3
 import sqlite3.dbapi2
+import threading
 from typing import Any
 
 from tickover.boundary.files import sqlite_files
@@ -17,15 +23,76 @@ from tickover.boundary.session import current, guarded, session
 from tickover.boundary.sqlite_watch import Watch
 
 
+class _Turn:
+    """The right to use a connection, one thread at a time. `left` holds cursors that were dropped by a thread without
+    it, until one that has it lets them go: dropping a cursor calls SQLite too, and must not wait."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.left: list[Any] = []
+
+    def __enter__(self) -> None:
+        self.lock.acquire()
+
+    def __exit__(self, *error: object) -> None:
+        try:
+            self.left.clear()
+        finally:
+            self.lock.release()
+
+
+def _turn(connection: Any) -> _Turn:
+    turn: _Turn = connection.__dict__.get("tickover_turn") or connection.__dict__.setdefault("tickover_turn", _Turn())
+    return turn
+
+
 class _WatchedCursor(sqlite3.Cursor):
     def execute(self, sql: str, *args: Any) -> Any:
-        return _observed(self.connection, sql, super().execute, sql, *args)
+        with _turn(self.connection):
+            return _observed(self.connection, sql, super().execute, sql, *args)
 
     def executemany(self, sql: str, *args: Any) -> Any:
-        return _observed(self.connection, sql, super().executemany, sql, *args)
+        with _turn(self.connection):
+            return _observed(self.connection, sql, super().executemany, sql, *args)
 
     def executescript(self, sql: str) -> Any:
-        return _observed_script(self.connection, sql, super().executescript)
+        with _turn(self.connection):
+            return _observed_script(self.connection, sql, super().executescript)
+
+    def fetchone(self) -> Any:
+        with _turn(self.connection):
+            return super().fetchone()
+
+    def fetchmany(self, *args: Any, **kwargs: Any) -> Any:
+        with _turn(self.connection):
+            return super().fetchmany(*args, **kwargs)
+
+    def fetchall(self) -> Any:
+        with _turn(self.connection):
+            return super().fetchall()
+
+    def __next__(self) -> Any:
+        with _turn(self.connection):
+            return super().__next__()
+
+    def close(self) -> None:
+        with _turn(self.connection):
+            super().close()
+
+    def __del__(self) -> None:
+        try:
+            turn = _turn(self.connection)
+        except (AttributeError, sqlite3.Error):
+            return  # never made, or not to its end
+        if not turn.lock.acquire(blocking=False):
+            turn.left.append(self)
+            return
+        try:
+            super().close()
+        except sqlite3.Error:
+            pass  # the connection is closed, or of another thread: there is nothing to let go
+        finally:
+            turn.lock.release()
 
 
 class _WatchedConnection(sqlite3.Connection):
@@ -44,18 +111,25 @@ class _WatchedConnection(sqlite3.Connection):
         return self.cursor().executescript(sql)
 
     def commit(self) -> None:
-        super().commit()
-        _ended(self, committed=True)
+        with _turn(self):
+            super().commit()
+            _ended(self, committed=True)
 
     def rollback(self) -> None:
-        super().rollback()
-        _ended(self, committed=False)
+        with _turn(self):
+            super().rollback()
+            _ended(self, committed=False)
+
+    def close(self) -> None:
+        with _turn(self):
+            super().close()
 
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> Any:
-        answer = super().__exit__(kind, error, traceback)
-        if not self.in_transaction:
-            _ended(self, committed=kind is None)
-        return answer
+        with _turn(self):
+            answer = super().__exit__(kind, error, traceback)
+            if not self.in_transaction:
+                _ended(self, committed=kind is None)
+            return answer
 
     def set_authorizer(self, *args: Any, **kwargs: Any) -> Any:
         book = current()
