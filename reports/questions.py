@@ -98,4 +98,4 @@ def _of_trials(name: str, title: str, rule: Rule, trials: FaultTrials, bad: int,
 def _excuse(tally: Tally, policy: Policy) -> Tally:
     """Unverified ticks count as mismatches beyond their own budget; up to it, the criterion `unverified` has them."""
     excess = max(0, tally.unverified - math.floor(policy.unverified.budget * tally.n))
-    return replace(tally, bad=tally.bad + excess)
+    return replace(tally, bad=tally.bad + excess, unverified=tally.unverified - excess)
