@@ -26,6 +26,8 @@ from tickover.ground.settings import Settings, get_settings, reset_settings
 from tickover.loading import load_workload
 
 QUEUES = ("critical", "optional")
+# What scripted services draw their answers from, unless a run says otherwise.
+SERVICES_SEED = 7
 
 
 def _join_servers() -> Settings:
@@ -96,7 +98,21 @@ def _check_before_work(sender: Any = None, **_: Any) -> None:
         # Celery logs what a handler raises and goes on; only an exit stops it.
         print(f"error: {redact_url(str(error))}", file=sys.stderr, flush=True)
         raise SystemExit(int(error.exit_code)) from error
+    _start_services(settings)
     Sweeper(app, settings).start()
+
+
+def _start_services(settings: Settings) -> None:
+    """Where no model is named, the workload's own scripted services answer, as they do in every other command."""
+    workflow = load_workload(settings.workload)
+    if settings.model_url is not None or workflow.services is None:
+        return
+    stack = contextlib.ExitStack()
+    os.environ.update(stack.enter_context(workflow.services(settings.time_scale, SERVICES_SEED)))
+    started_by = os.getpid()
+    atexit.register(lambda: stack.close() if os.getpid() == started_by else None)
+    reset_settings()
+    print("no TICKOVER_MODEL_URL: the workload's own scripted services answer", file=sys.stderr, flush=True)
 
 
 def _explain_schema() -> None:
