@@ -61,6 +61,7 @@ def render(report: Report, details: Details) -> str:
         mark={status: (word, _TONES[tone]) for status, (word, tone) in words.STATUSES.items()},
         kinds=words.KINDS,
         shares=words.SHARES,
+        grown=words.grown(report),
         bursts=words.bursts(report),
         speed_plots=_speed_plots(report, details),
         wide_plots=_wide_plots(report, details),

@@ -125,7 +125,13 @@ def _speed(report: Report, pen: _Pen) -> list[str]:
     for side, found in ((report.run.control, speed.control_ms), (report.run.candidate, speed.candidate_ms)):
         lines.append(f"  {side:<20}" + "".join(f"{text.duration(found[share]):>12}" for share in words.SHARES))
     ratios = "".join(f"{speed.ratio[share]:>11.2f}x" if share in speed.ratio else " " * 12 for share in words.SHARES)
-    return [*lines, f"  {'ratio, tick by tick':<20}{ratios}"]
+    lines.append(f"  {'ratio, tick by tick':<20}{ratios}")
+    grown = words.grown(report)
+    if grown:
+        lines.append(
+            f"  {'grown by at most':<20}" + "".join(f"{grown.get(share, '–'):>12}" for share in words.SHARES)
+        )
+    return lines
 
 
 def _faults(report: Report, pen: _Pen) -> list[str]:

@@ -79,6 +79,13 @@ def bursts(report: Report) -> str:
     return " ".join(parts)
 
 
+def grown(report: Report) -> dict[str, str]:
+    """By share (p50 and so on): how much the quantile of durations can have grown by, or that no bound is known yet."""
+    return {
+        f"p{100 * found.p:g}": "–" if found.ratio is None else f"{found.ratio:.2f}×" for found in report.quantiles
+    }
+
+
 def against(report: Report) -> int:
     """Ticks on which the two differ or the candidate failed."""
     return report.kinds.get("mismatch", 0) + report.kinds.get("candidate_failed", 0)
