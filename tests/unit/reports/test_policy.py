@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from importlib import resources
 from pathlib import Path
 
@@ -38,6 +39,11 @@ def test_a_built_in_policy_survives_json(name: str) -> None:
         ("hours = 24.0", "hours = -1", "`gates.hours` must not be -1"),
         ("hours = 24.0", "", "`gates.hours` is missing"),
         ("completeness = 0.99", "completeness = 99", "`gates.completeness` must not be 99"),
+        ("ticks = 0", "ticks = 0.5", "`gates.ticks` must be a whole number"),
+        ("[gates]", "[gates]\nnoise = 1", "`gates.noise` must lie between 0 and 1"),
+        ("[gates]", "[gates]\nfaults = 'hang'", "`gates.faults` must be a list of texts"),
+        ("[gates]", "[gates]\nfault = ['hang']", "`gates.fault` is unknown; did you mean `faults`"),
+        ("trials_per_fault = 5", "trials_per_fault = 0\nfaults = ['hang']", "`gates.faults` asks for drills"),
         ("[deadline]", "[deadline]\ncritical = false", "`deadline.critical` must be true"),
         ("[mismatch]", "[mismatch]\ncritical = 1", "`mismatch.critical` must be true"),
         ("[gates]", "[steps.meta]\nbudget = 2\n[gates]", "`steps.meta.budget` must lie between 0 and 1"),
@@ -55,6 +61,23 @@ def test_a_step_may_have_a_rule_of_its_own() -> None:
     policy = parse_policy(PRODUCTION + "\n[steps.meta]\nbudget = 0.1\ncritical = false\n", source="mine.toml")
     assert (policy.step("meta").budget, policy.step("meta").critical) == (0.1, False)
     assert policy.step("action") == policy.step_mismatch
+
+
+def test_a_policy_may_name_faults_and_noise() -> None:
+    """Both survive JSON, and change what identifies the policy."""
+    plain = parse_policy(PRODUCTION, source="mine.toml")
+    policy = parse_policy(PRODUCTION + "faults = ['hang']\nnoise = 0.02\n", source="mine.toml")
+    assert (policy.gates.faults, policy.gates.noise) == (("hang",), 0.02)
+    assert from_json(json.loads(json.dumps(policy.to_json())), source="stored") == policy
+    assert policy.digest != plain.digest
+
+
+def test_steps_that_the_workload_lacks_are_named() -> None:
+    """With a near name if there is one, else with those that there are."""
+    policy = parse_policy(PRODUCTION + "\n[steps.social]\nbudget = 0.1\n", source="mine.toml")
+    policy.check_steps(["social", "meta"])
+    with pytest.raises(BadPolicy, match=r"`steps\.social` names no step of this workload; it has action, meta"):
+        policy.check_steps(["action", "meta"])
 
 
 def test_a_policy_that_cannot_be_read_is_named(tmp_path: Path) -> None:

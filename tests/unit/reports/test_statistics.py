@@ -59,6 +59,36 @@ def test_a_budget_is_passed_if_and_only_if_the_upper_bound_is_at_most_the_budget
     assert passed == (statistics.rate_upper(s, n, alpha) <= m)
 
 
+@given(sizes, sizes, budgets, st.sampled_from([0.05, 0.05 / 30]))
+def test_a_budget_is_failed_if_and_only_if_the_lower_bound_is_at_least_the_budget(
+    s: int, more: int, m: float, beta: float
+) -> None:
+    """The same for the other side."""
+    n = s + more
+    failed = statistics.log_e_rate(s, n, m, "above") >= -math.log(beta)
+    assert failed == (statistics.rate_lower(s, n, beta) >= m)
+
+
+@given(st.integers(0, 300), st.integers(1, 10_000_000), st.sampled_from([0.05, 0.01]))
+@settings(deadline=None)
+def test_the_rate_seen_lies_between_its_bounds(s: int, n: int, alpha: float) -> None:
+    """Upper and lower bound never cross, and hold the rate seen, up to ten million ticks."""
+    s = min(s, n)
+    lower, upper = statistics.rate_lower(s, n, alpha), statistics.rate_upper(s, n, alpha)
+    assert 0 <= lower <= s / n <= upper <= 1
+    assert statistics.rate_upper(s, n, alpha / 2) >= upper and statistics.rate_lower(s, n, alpha / 2) <= lower
+
+
+@given(st.integers(0, 500), st.sampled_from([0.005, 0.05, 0.3]), st.sampled_from([0.05, 0.01]))
+def test_the_most_that_pass_and_the_fewest_that_fail_are_the_edges(n: int, m: float, alpha: float) -> None:
+    """One event more than the most that pass does not, one fewer than the fewest that fail does not."""
+    edge, threshold = statistics.s_max_below(n, m, alpha), -math.log(alpha)
+    passes = [statistics.log_e_rate(s, n, m, "below") >= threshold for s in range(n + 1)]
+    assert edge == max((s for s, passed in enumerate(passes) if passed), default=-1)
+    fails = [statistics.log_e_rate(s, n, m, "above") >= threshold for s in range(n + 1)]
+    assert statistics.s_min_above(n, m, alpha) == next((s for s, failed in enumerate(fails) if failed), n + 1)
+
+
 @given(st.integers(0, 60), st.integers(0, 60), st.integers(0, 300))
 def test_the_same_holds_for_differences(plus: int, minus: int, same: int) -> None:
     """Test and bound of a difference of rates agree as well."""
@@ -138,6 +168,27 @@ def test_the_estimate_of_what_is_needed_is_the_first_that_is_enough(s: int, clea
 def test_a_rate_beyond_the_budget_is_never_enough() -> None:
     """At a rate above the budget no number of ticks will do."""
     assert statistics.more_ticks({1.0: 10, 0.0: 90}, 0.005, 0, 1, "below", 0.05, {1.0: 0.1, 0.0: 0.9}) is None
+
+
+@pytest.mark.parametrize("m", [1e-9, 1e-6, 0.001, 0.5])
+def test_clean_ticks_are_the_first_that_pass(m: float) -> None:
+    """Also for budgets beyond any run, one tick fewer is not enough."""
+    n = statistics.clean_ticks(m, 0.05)
+    assert statistics.log_e_rate(0, n, m, "below") >= math.log(20) > statistics.log_e_rate(0, n - 1, m, "below")
+
+
+@pytest.mark.parametrize("counts", [{0.0: -1}, {2.0: 1}, {-0.5: 3}])
+def test_what_is_no_count_is_refused(counts: dict[float, float]) -> None:
+    """A negative count or a value out of range would give evidence of nothing."""
+    with pytest.raises(ValueError, match="is no count"):
+        statistics.log_e(counts, 0.5, 0, 1, "below")
+
+
+def test_a_lower_bound_that_is_next_to_nothing_is_nothing() -> None:
+    """One event in ten million ticks shows no rate above 0; without events there is no lower bound either."""
+    assert statistics.rate_lower(1, 10_000_000, 0.05) == 0
+    assert statistics.bound({0.0: 1440}, 0.05, 0, 1, "above") == 0
+    assert statistics.diff_lower(0, 0, 1440, 0.05) == pytest.approx(-0.0069, abs=0.001)
 
 
 @pytest.mark.parametrize("m", [0.0, 1.0, -0.1, 2.0])

@@ -7,28 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from reports.plan import plan
-from reports.policy import Policy, load_policy
+from reports.criterion import Status
+from reports.policy import BadPolicy, Policy, Rule, load_policy
 from reports.tally import Bursts, Evidence, FaultTrials, Noise, Pairs, Quantile, Tally, evidence_from_json
 from reports.verdict import Decision, Verdict, judge
-
-STEPS = ("monologue", "goal_selection", "action", "curiosity", "beliefs", "social", "meta")
-KINDS = ("killed_worker", "hang", "model_outage")
-
-
-def good(n: int = 1440, **changes: Any) -> Evidence:
-    """A day in which nothing went wrong, with twelve drills of each of three kinds."""
-    clean = Tally(n=n)
-    evidence = Evidence(
-        behaviour_key="b", judgement_key="j", status="done", time_scale=1.0, interval_s=60.0, hours=n / 60, started=n,
-        compared=n, whole=clean, steps=dict.fromkeys(STEPS, clean), failures=Pairs(n=n), tail=clean, far_tail=clean,
-        deadline=clean, slower_blocks={0.0: n // 60}, strata={"day": n},
-        faults={kind: FaultTrials(n=12, against_old=Pairs(n=12, old_only=4)) for kind in KINDS},
-    )  # fmt: skip
-    return replace(evidence, **changes)
+from tests.unit.reports.verdict_sample import STEPS, good
 
 
 @pytest.fixture
@@ -192,21 +176,82 @@ def test_evidence_survives_json() -> None:
     assert evidence_from_json(json.loads(json.dumps(evidence.to_json()))) == evidence
 
 
-@settings(max_examples=30, deadline=None)
-@given(st.integers(0, 2000), st.integers(0, 30), st.integers(0, 30), st.sampled_from(["production", "scaled"]))
-def test_more_mismatches_never_help(n: int, bad: int, more: int, name: str) -> None:
-    """READY is never reached by a worse run of the same size."""
-    policy = load_policy(name)
-    order = [Decision.READY, Decision.KEEP_RUNNING, Decision.NOT_READY]
-    better, worse = (
-        judge(good(n, whole=Tally(n=n, bad=min(n, number))), policy).decision for number in (bad, bad + more)
-    )
-    assert order.index(better) <= order.index(worse)
+@pytest.mark.parametrize("damage", ["lost", "doubled"])
+def test_an_effect_that_a_drill_lost_or_doubled_is_a_veto(production: Policy, damage: str) -> None:
+    """One is enough for NOT_READY, although the budget of its criterion is not shown to be broken."""
+    faults = {**good().faults, "hang": FaultTrials(**{"n": 12, damage: 1})}
+    verdict = judge(good(faults=faults), production)
+    assert verdict.decision is Decision.NOT_READY
+    assert "hang" in verdict.vetoes[0] and verdict.reasons[0] == verdict.vetoes[0]
+    assert criterion(verdict, "fault_damage").status is not Status.FAIL
 
 
-def test_the_plan_says_when_ready_can_be_had(production: Policy) -> None:
-    """A tick a minute: 694 clean ticks, 1409 with one mismatch, and a day of real time in any case."""
-    found = plan(production, 60.0)
-    assert (found.ticks_clean, found.ticks_after_one) == (694, 1409)
-    assert found.seconds_clean == 24 * 3600
-    assert plan(production, 600.0).seconds_clean == 694 * 600
+def test_kinds_of_fault_that_the_policy_names_must_have_been_drilled(production: Policy) -> None:
+    """Fifty drills of one kind do not stand for another."""
+    policy = replace(production, gates=replace(production.gates, faults=("hang", "killed_runner")))
+    faults = {"hang": FaultTrials(n=50)}
+    verdict = judge(good(faults=faults), policy)
+    assert verdict.decision is Decision.KEEP_RUNNING
+    assert [gate.name for gate in verdict.gates if not gate.is_met] == ["fault/killed_runner"]
+    assert verdict.needed.trials_if_clean == 5
+    assert "drills of faults" in verdict.headline and "ticks" not in verdict.headline
+
+
+def test_hours_that_are_missing_are_not_called_ticks(production: Policy) -> None:
+    """With all criteria passed, only time is missing: the headline and the estimate say so."""
+    verdict = judge(good(hours=23.999), production)
+    assert verdict.headline == "Not decided yet under policy production: it takes more hours of real time."
+    assert verdict.needed.ticks_if_clean == 0
+    assert verdict.needed.seconds_if_clean == pytest.approx(3.6)
+    assert "23.99 hours of real time seen, 24 needed" in verdict.reasons
+
+
+def test_an_incomplete_run_is_made_complete_by_so_many_ticks(production: Policy) -> None:
+    """1440 of 1500 started ticks compared: 4 500 further complete ones make it 99 %; at the rate so far none do."""
+    verdict = judge(good(started=1500), production)
+    assert (verdict.needed.ticks_if_clean, verdict.needed.ticks_at_rate) == (4500, None)
+    assert (1440 + 4500) / (1500 + 4500) == 0.99
+
+
+def test_a_rare_kind_of_tick_takes_as_long_as_it_is_rare(production: Policy) -> None:
+    """Ten of twenty seen in 1440 ticks: ten more at the least, and as long again at the share so far."""
+    verdict = judge(good(strata={"day": 1430, "night": 10}), production)
+    assert (verdict.needed.ticks_if_clean, verdict.needed.ticks_at_rate) == (10, 1440)
+
+
+def test_an_old_system_that_agreed_with_itself_on_a_few_ticks_does_not_hold_up_a_run(production: Policy) -> None:
+    """72 quiet triples of a day hide nothing, because nothing is subtracted; with one difference among them it must
+    be shown that it is rare; where noise is subtracted it must be shown in any case."""
+    quiet, once = {"meta": Noise(n=72)}, {"meta": Noise(n=72, old_differs=1)}
+    assert judge(good(noise=quiet), production).decision is Decision.READY
+    verdict = judge(good(noise=once), production)
+    assert (verdict.decision, verdict.not_comparable) == (Decision.KEEP_RUNNING, ())
+    assert any("on 1 of 72 ticks" in reason and "further ticks" in reason for reason in verdict.reasons)
+    subtracting = replace(production, noise=replace(production.noise, critical=True))
+    assert judge(good(noise=quiet), subtracting).decision is Decision.KEEP_RUNNING
+    assert judge(good(noise={"meta": Noise(n=1440)}), subtracting).decision is Decision.READY
+
+
+def test_ticks_back_to_back_say_nothing_about_an_interval(production: Policy) -> None:
+    """In real time the deadline must have been put to the test; in scaled time it is advisory."""
+    verdict = judge(good(interval_s=0.0), production)
+    assert verdict.decision is Decision.KEEP_RUNNING and "--every" in verdict.reasons[0]
+    assert judge(good(interval_s=0.0, time_scale=0.01), load_policy("scaled")).decision is Decision.READY
+
+
+def test_a_rule_for_a_step_that_is_not_there_is_refused(production: Policy) -> None:
+    """A slip in the name of a step is an error and not a rule that applies to nothing."""
+    with pytest.raises(BadPolicy, match=r"`steps.metta` names no step of this workload; did you mean `meta`"):
+        judge(good(), replace(production, steps={"metta": Rule(budget=0.1)}))
+
+
+@pytest.mark.parametrize("made", [
+    lambda: Tally(n=3, bad=4), lambda: Tally(n=3, bad=2, unverified=2), lambda: Tally(n=-1),
+    lambda: Tally(unknown=-1),
+    lambda: Pairs(n=1, new_only=1, old_only=1), lambda: FaultTrials(n=1, not_recovered=1, late=1),
+    lambda: FaultTrials(n=1, lost=2), lambda: Noise(n=1, plus=1, minus=1), lambda: Noise(old_differs=1),
+])  # fmt: skip
+def test_counts_that_contradict_each_other_are_refused(made: Any) -> None:
+    """More bad ticks than ticks would give a bound of nothing."""
+    with pytest.raises(ValueError, match="contradict"):
+        made()
