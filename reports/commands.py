@@ -70,6 +70,8 @@ def report(
         raise ConfigurationError(
             "choose one of --json, --markdown to standard output, --watch, --explain and --verify"
         )
+    if watch and (html is not None or markdown is not None):
+        raise ConfigurationError("--watch writes to the terminal alone; leave out --html and --markdown")
     with _open_store() as store:
         if verify:
             return _verify(store, run)
@@ -122,7 +124,7 @@ def _open_store() -> Iterator[Store]:
 def _policy(store: Store, run: str | None, named: str | None) -> tuple[Policy, str]:
     from reports.policy import load_policy
 
-    name = named or ("production" if store.run(run).plan.time_scale == 1 else "scaled")
+    name = named or ("scaled" if store.run(run).plan.time_scale < 1 else "production")
     return load_policy(name), name
 
 

@@ -110,6 +110,7 @@ def test_wrong_input_is_named(report: Report) -> None:
         (["ready", "--explain", "mismatsh"], "did you mean mismatch?"),
         (["ready", "--html", "no/such/place.html"], "cannot write no/such/place.html"),
         (["ready", "--json", "--verify"], "choose one of"),
+        (["ready", "--watch", "--html", "r.html"], "leave out --html"),
         (["ready", "--fail-under", "MAYBE"], "MAYBE"),
     ):
         done = report(*arguments)

@@ -20,6 +20,7 @@ from reports.verify import verify_run
 from shadow.compare import Kind
 from shadow.observation import Outcome
 from shadow.store import Store
+from shadow.surface import Surface
 from tests.integration.report_samples import TickSample, make_run
 from tickover.ground.database import engine
 
@@ -201,6 +202,16 @@ def test_a_snapshot_is_of_one_instant(store: Store, scaled: Policy) -> None:
     counts = read_counts(store, record, scaled)
     assert counts.n == counts.slower.n == sum(hour.count for hour in counts.hours) == 120
     assert run_state(store, record, counts).missing == 0
+
+
+def test_the_surface_is_kept_as_it_grows(store: Store) -> None:
+    """What was seen stands in the store at once, and a resumed run goes on from what the first part saw."""
+    _made(store, "r", [], surface=None)
+    first = Surface(store, store.run("r"))
+    first.add(["http"], [])
+    assert store.run("r").surface == {"observed": ["http"], "unobserved": []}
+    Surface(store, store.run("r")).add(["files"], ["process git"])
+    assert store.run("r").surface == {"observed": ["files", "http"], "unobserved": ["process git"]}
 
 
 def _with(budget: str = "0.05") -> str:
