@@ -1,0 +1,3 @@
+"""Her own command line."""
+
+raise SystemExit("her own command line ran, where Tickover's was meant")

@@ -1,0 +1,1 @@
+"""Her old system. Tickover has a package of this name too; hers is the one that runs."""
