@@ -301,7 +301,7 @@ def _notes(
         notes.append(
             f"Of {text.times(evidence.whole.unknown, 'tick')} the outcome is not known; every bound takes the worst."
         )
-    for policy, status in others:
+    for policy, status in (each for each in others if each[1] != Decision.KEEP_RUNNING):
         notes.append(f"The same version was judged {status} under policy {policy} with other budgets or rules.")
     return notes
 

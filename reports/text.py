@@ -57,8 +57,8 @@ def percent(share: float, digits: int = 2) -> str:
 
 
 def points(difference: float) -> str:
-    """A difference of two shares, in percentage points with its sign: +0.72 points."""
-    return "unknown" if not math.isfinite(difference) else f"{difference * 100:+.2f} points"
+    """A difference of two shares, in percentage points with its sign: +0.72 pp."""
+    return "unknown" if not math.isfinite(difference) else f"{difference * 100:+.2f} pp"
 
 
 def duration(milliseconds: float | None) -> str:
@@ -90,7 +90,7 @@ def short(number: float) -> str:
 def odds(evidence: float) -> str:
     """A betting score for people: 22.8 : 1, and no more digits than it has meaning."""
     if math.isinf(evidence) or evidence >= 1e6:
-        return "over 1 000 000 : 1".replace(" 000", f"{_THIN}000")
+        return "over 10⁶ : 1"
     return f"{short(evidence)} : 1"
 
 
