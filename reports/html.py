@@ -41,10 +41,10 @@ def render(report: Report, details: Details) -> str:
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters["tight"] = _tight
-    css = resources.files("reports").joinpath("templates", "report.css").read_text(encoding="utf-8")
+    css = resources.files("reports").joinpath("templates", "page.css").read_text(encoding="utf-8")
     needs_more = report.verdict.status == "KEEP_RUNNING"
     order = {"bad": 0, "wait": 1, "good": 2}
-    return environment.get_template("report.html").render(
+    return environment.get_template("page.html").render(
         css=Markup(css),
         report=report,
         run=report.run,
