@@ -37,6 +37,10 @@ class UnknownRun(ConfigurationError):
     """There is no run of that name."""
 
 
+class UnreadableRun(ConfigurationError):
+    """A run was stored in a form that this version of Tickover does not read."""
+
+
 class RunBusy(ConfigurationError):
     """Another runner holds the run."""
 
@@ -479,11 +483,18 @@ def _step_rows(
 
 
 def _run(row: Any) -> RunRecord:
+    try:
+        plan, graph = RunPlan.from_json(parse(row.plan)), Graph.from_json(parse(row.graph))
+    except (KeyError, TypeError, ValueError) as error:
+        raise UnreadableRun(
+            f"run {row.run} was stored by another version of Tickover, and its plan cannot be read ({error!r}); "
+            "start a new run with `tickover shadow`"
+        ) from error
     return RunRecord(
         run=row.run,
         status=row.status,
-        plan=RunPlan.from_json(parse(row.plan)),
-        graph=Graph.from_json(parse(row.graph)),
+        plan=plan,
+        graph=graph,
         behaviour_key=row.behaviour_key,
         judgement_key=row.judgement_key,
         surface=parse(row.surface),

@@ -19,7 +19,7 @@ from reports.terminal import render
 from reports.verify import verify_run
 from shadow.compare import Kind
 from shadow.observation import Outcome
-from shadow.store import Store
+from shadow.store import Store, UnreadableRun
 from shadow.surface import Surface
 from tests.integration.report_samples import TickSample, make_run
 from tickover.ground.database import engine
@@ -202,6 +202,18 @@ def test_a_snapshot_is_of_one_instant(store: Store, scaled: Policy) -> None:
     counts = read_counts(store, record, scaled)
     assert counts.n == counts.slower.n == sum(hour.count for hour in counts.hours) == 120
     assert run_state(store, record, counts).missing == 0
+
+
+def test_a_run_of_another_version_is_refused_by_name(store: Store, scaled: Policy) -> None:
+    """A plan that lacks what this version needs, or holds what it does not know, is no evidence of anything."""
+    for name, change in (("older", "- 'mode'"), ("newer", "|| '{\"moons\": 2}'")):
+        _made(store, name, CLEAN)
+        with store.engine.begin() as connection:
+            connection.execute(
+                text(f"UPDATE shadow_runs SET plan = (plan::jsonb {change})::text WHERE run = :run"), {"run": name}
+            )
+        with pytest.raises(UnreadableRun, match=f"run {name} was stored by another version"):
+            _report(store, name, scaled)
 
 
 def test_the_surface_is_kept_as_it_grows(store: Store) -> None:
