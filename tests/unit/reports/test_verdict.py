@@ -10,6 +10,7 @@ import pytest
 
 from reports.criterion import Status
 from reports.policy import BadPolicy, Policy, Rule, load_policy
+from reports.statistics import s_min_above
 from reports.tally import Bursts, Evidence, FaultTrials, Noise, Pairs, Quantile, Tally, evidence_from_json
 from reports.verdict import Decision, Verdict, judge
 from tests.unit.reports.verdict_sample import STEPS, good
@@ -107,6 +108,38 @@ def test_unknown_ticks_count_as_the_worst_case(production: Policy) -> None:
     assert verdict.decision is Decision.KEEP_RUNNING
 
 
+def test_failures_of_unknown_outcome_count_against_the_new_system(production: Policy) -> None:
+    """Three ticks of which it is not known how they ended are taken for failures of the new system alone."""
+    verdict = judge(good(failures=Pairs(n=1437, unknown=3)), production)
+    found = criterion(verdict, "failure")
+    assert (found.n, found.bad, found.unknown) == (1440, 3, 3)
+    assert found.status is Status.OPEN and found.best_bound < 0.005 < found.bound
+
+
+def test_not_ready_is_shared_among_the_critical_criteria(production: Policy) -> None:
+    """So many mismatches as would break one criterion alone at 5 % do not break one of many; so many as are too much
+    for its share do."""
+    critical = sum(found.critical for found in judge(good(), production).criteria)
+    alone, shared = (s_min_above(1440, 0.005, 0.05 / share) for share in (1, critical))
+    assert critical == 13 and alone < shared
+    decisions = [judge(good(whole=Tally(n=1440, bad=bad)), production).decision for bad in (shared - 1, shared)]
+    assert decisions == [Decision.KEEP_RUNNING, Decision.NOT_READY]
+
+
+def test_what_is_advisory_warns_and_never_fails(production: Policy) -> None:
+    """Slow ticks far over an advisory budget are a warning beside READY."""
+    verdict = judge(good(tail=Tally(n=1440, bad=400)), production)
+    assert criterion(verdict, "tail").status is Status.WARN
+    assert verdict.decision is Decision.READY
+
+
+def test_an_empty_run_meets_no_gate_on_ticks() -> None:
+    """Also under a policy that asks for no number of ticks."""
+    policy = replace(load_policy("scaled"), gates=replace(load_policy("scaled").gates, ticks=0))
+    gates = {gate.name: gate for gate in judge(good(0), policy).gates}
+    assert not gates["ticks"].is_met and not gates["completeness"].is_met
+
+
 def test_unverified_ticks_are_excused_up_to_their_budget(production: Policy) -> None:
     """Within their own budget they do not count as mismatches; beyond it they do."""
     few = judge(good(whole=Tally(n=1440, unverified=10)), production)
@@ -152,6 +185,8 @@ def test_bursts_are_warned_of(production: Policy) -> None:
     assert verdict.dependence.warning is not None
     assert verdict.dependence.burst_bound == pytest.approx(10 * criterion(verdict, "mismatch").bound)
     assert judge(good(), production).dependence.warning is None
+    long = judge(good(whole=Tally(n=1440, bad=25), bursts=Bursts(longest_streak=25, episodes=1)), production)
+    assert (long.dependence.burst, "bursts of 25 ticks" in (long.dependence.warning or "")) == (25, True)
 
 
 def test_a_lost_effect_in_a_drill_is_counted_for_the_candidate(production: Policy) -> None:
