@@ -184,6 +184,14 @@ def test_what_is_no_count_is_refused(counts: dict[float, float]) -> None:
         statistics.log_e(counts, 0.5, 0, 1, "below")
 
 
+@pytest.mark.parametrize("n", [60, 2000, 6000])
+def test_a_small_lower_bound_is_where_the_evidence_crosses(n: int) -> None:
+    """Small is not rounded to nothing: one event in so many ticks."""
+    lower = statistics.rate_lower(1, n, 0.05)
+    assert lower > 0
+    assert statistics.log_e_rate(1, n, lower, "above") == pytest.approx(math.log(20), abs=1e-6)
+
+
 def test_a_lower_bound_that_is_next_to_nothing_is_nothing() -> None:
     """One event in ten million ticks shows no rate above 0; without events there is no lower bound either."""
     assert statistics.rate_lower(1, 10_000_000, 0.05) == 0

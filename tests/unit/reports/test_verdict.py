@@ -147,6 +147,8 @@ def test_unverified_ticks_are_excused_up_to_their_budget(production: Policy) -> 
     many = judge(good(whole=Tally(n=1440, unverified=100)), production)
     assert criterion(many, "mismatch").bad == 100 - 28
     assert many.decision is Decision.NOT_READY
+    every = judge(good(whole=Tally(n=1440, bad=40, unverified=1400)), production)
+    assert criterion(every, "mismatch").bad == 40 + 1400 - 28
 
 
 def test_timings_of_a_scaled_run_are_advisory(production: Policy) -> None:
