@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from reports.policy import Rule
 from reports.statistics import Counts, bound, log_e, more_ticks
 from reports.tally import Pairs, Tally
+from reports.text import percent
 
 
 class Status(enum.StrEnum):
@@ -171,4 +172,4 @@ def _sentence(question: Question, counted: bool, upper: float, alpha: float) -> 
             f"{sure} the share of {of} that {what} changes by {100 * upper:+.2f} percentage points at most; "
             f"{100 * budget:+.2f} is allowed."
         )
-    return f"{sure} at most {100 * upper:.2f} % of {of} {what}; {100 * budget:g} % is allowed."
+    return f"{sure} at most {percent(upper)} of {of} {what}; {percent(budget)} is allowed."

@@ -66,6 +66,7 @@ def _fault_questions(evidence: Evidence, policy: Policy) -> Iterator[Question]:
             n=sum(kind.against_old.n for kind in kinds.values()),
             new_only=sum(kind.against_old.new_only for kind in kinds.values()),
             old_only=sum(kind.against_old.old_only for kind in kinds.values()),
+            unknown=sum(kind.against_old.unknown for kind in kinds.values()),
         ),
     )  # fmt: skip
     within = policy.recovered_in_time
@@ -81,7 +82,7 @@ def _fault_questions(evidence: Evidence, policy: Policy) -> Iterator[Question]:
         pooled.lost + pooled.doubled, "lose or double an effect",
     )  # fmt: skip
     advisory = replace(policy.recovered, critical=False)
-    if pooled.against_old.n:
+    if pooled.against_old.n or pooled.against_old.unknown:
         yield of_pairs(
             "recovered/than_old", "Recovery against the old system", "faults", advisory, pooled.against_old,
             "are not recovered from", of="faults",

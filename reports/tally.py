@@ -62,7 +62,7 @@ class Quantile:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FaultTrials:
-    """Drills of one kind of fault; immutable.
+    """Drills of one kind of fault; immutable. One whose end is not known is counted as not recovered.
 
     late: recovered, but not within the policy's time. lost, doubled: trials of the candidate that lost or doubled an
     effect. against_old: recovered or not, in pairs with the old system.
@@ -109,7 +109,8 @@ class Evidence:
     hours: of wall clock that compared ticks span, at scale 1 (0 for a scaled run). started, compared: ticks.
     status: of the run. whole, steps: mismatches of results, effects and state. failures: ticks that failed, timed out
     or were lost. slower_blocks: mean share of slower ticks in a complete block -> blocks. tail, far_tail, deadline:
-    slower ticks. strata: kind of tick -> compared ticks. unobserved: doors that
+    slower ticks. strata: kind of tick -> compared ticks. faults: kind of fault -> its drills; a kind that can be
+    drilled and was not is there without any, so that its absence shows. unobserved: doors that
     the control used and no adapter watches. vetoes: facts that bar READY, each a sentence.
     """
 

@@ -33,6 +33,13 @@ def test_a_clean_day_is_ready(production: Policy) -> None:
     assert verdict.needed.ticks_if_clean == 0
 
 
+def test_identical_systems_are_ready_at_the_published_tick(production: Policy) -> None:
+    """With hours and drills in order: 694 clean ticks are READY, 693 are not yet, and say that one is missing."""
+    assert judge(good(694, hours=24.0), production).decision is Decision.READY
+    before = judge(good(693, hours=24.0), production)
+    assert (before.decision, before.needed.ticks_if_clean) == (Decision.KEEP_RUNNING, 1)
+
+
 def test_one_mismatch_in_a_day_is_survived_and_two_are_not(production: Policy) -> None:
     """At 0.5 % one day passes with one mismatch (evidence 22.8:1), and not yet with two."""
     one = judge(good(whole=Tally(n=1440, bad=1)), production)
@@ -124,6 +131,13 @@ def test_not_ready_is_shared_among_the_critical_criteria(production: Policy) -> 
     assert critical == 13 and alone < shared
     decisions = [judge(good(whole=Tally(n=1440, bad=bad)), production).decision for bad in (shared - 1, shared)]
     assert decisions == [Decision.KEEP_RUNNING, Decision.NOT_READY]
+
+
+def test_small_budgets_are_told_in_digits_that_show_them(production: Policy) -> None:
+    """A bound far below a percent is not printed as nothing."""
+    policy = replace(production, mismatch=Rule(budget=0.00001))
+    found = criterion(judge(good(1_000_000), policy), "mismatch")
+    assert "at most 0.00035 % of ticks" in found.sentence and "0.001 % is allowed" in found.sentence
 
 
 def test_what_is_advisory_warns_and_never_fails(production: Policy) -> None:
@@ -232,6 +246,21 @@ def test_kinds_of_fault_that_the_policy_names_must_have_been_drilled(production:
     assert [gate.name for gate in verdict.gates if not gate.is_met] == ["fault/killed_runner"]
     assert verdict.needed.trials_if_clean == 5
     assert "drills of faults" in verdict.headline and "ticks" not in verdict.headline
+
+
+def test_a_kind_of_fault_that_was_never_drilled_holds_ready_up(production: Policy) -> None:
+    """A kind that can be drilled and was not is in the evidence without drills: five are needed."""
+    verdict = judge(good(faults={**good().faults, "database_restart": FaultTrials()}), production)
+    assert verdict.decision is Decision.KEEP_RUNNING
+    assert verdict.reasons == ("0 drills of database restart done, 5 needed",)
+    assert criterion(verdict, "recovered/database_restart").status is Status.NO_DATA
+
+
+def test_drills_of_unknown_outcome_count_against_the_new_system(production: Policy) -> None:
+    """Beside the old system, a drill whose end is not known is taken for one that the new system lost alone."""
+    faults = {"hang": FaultTrials(n=40, against_old=Pairs(n=38, unknown=2))}
+    found = criterion(judge(good(faults=faults), production), "recovered/than_old")
+    assert (found.n, found.bad, found.critical) == (40, 2, False)
 
 
 def test_hours_that_are_missing_are_not_called_ticks(production: Policy) -> None:
