@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,8 +12,9 @@ from dataclasses import dataclass, replace
 from reports.aggregates import Aggregates, Episodes, Group, Hour, Slower, snapshot
 from reports.policy import Policy
 from reports.statistics import quantile_ranks
-from reports.tally import Bursts, Evidence, Pairs, Quantile, Tally
+from reports.tally import Bursts, Evidence, Noise, Pairs, Quantile, Tally
 from shadow.compare import Kind
+from shadow.noise_store import noise_counts
 from shadow.signature import Finding, findings
 from shadow.store import RunRecord, Store
 
@@ -57,6 +59,7 @@ class Counts:
     candidate: Mapping[int, float]
     ratios: tuple[float, ...]
     rules: Mapping[str, int]
+    noise: Mapping[str, tuple[int, int, int, int]]
 
     @property
     def n(self) -> int:
@@ -80,6 +83,7 @@ def read_counts(store: Store, record: RunRecord, policy: Policy) -> Counts:
         scheduled = pool.submit(store.scheduled, record.run)
         sightings = pool.submit(store.sightings, record.run)
         rules = pool.submit(counted.rules)
+        noise = pool.submit(noise_counts, store.engine, record.run)
         episodes = pool.submit(counted.episodes, BAD, EPISODE_GAP)
         n = sum(group.count for group in groups.result())
         ranks = sorted(_ranks(n, policy.alpha))
@@ -89,7 +93,7 @@ def read_counts(store: Store, record: RunRecord, policy: Policy) -> Counts:
             groups=tuple(groups.result()), found=findings(sightings.result()), scheduled=scheduled.result()[0],
             overran=scheduled.result()[1], slower=slower.result(), blocks=blocks.result(), episodes=episodes.result(),
             hours=tuple(hours.result()), control=control, candidate=candidate, ratios=tuple(ratios.result()),
-            rules=rules.result(),
+            rules=rules.result(), noise=noise.result(),
         )  # fmt: skip
 
 
@@ -124,7 +128,7 @@ def gather(record: RunRecord, policy: Policy, state: RunState, counts: Counts) -
         hours=sum(hour.covered_s for hour in counts.hours) / 3600 if plan.time_scale == 1 else 0.0,
         started=counts.n + state.missing,
         compared=sum(group.count for group in groups if group.kind != Kind.NOT_COMPARED),
-        whole=whole_tally(groups, state.missing),
+        whole=_without_expired(whole_tally(groups, state.missing), record, counts),
         steps=step_tallies(groups, record.graph.order, state.missing),
         failures=failure_pairs(groups, state.missing),
         slower_blocks=counts.blocks,
@@ -137,7 +141,18 @@ def gather(record: RunRecord, policy: Policy, state: RunState, counts: Counts) -
         # A run that kept nothing of what was watched has shown nothing about it.
         unobserved=tuple(record.surface["unobserved"] if record.surface else [NO_SURFACE]),
         vetoes=tuple(_vetoes(counts.found)),
+        noise={
+            step: Noise(n=n, plus=plus, minus=minus, old_differs=differs)
+            for step, (n, plus, minus, differs) in counts.noise.items()
+        },
     )
+
+
+def _without_expired(whole: Tally, record: RunRecord, counts: Counts) -> Tally:
+    """What rules hid whose day has passed counts again; where one tick was hidden by several, as the worst case."""
+    expired = record.rules.expired(dt.datetime.now(dt.UTC).date())
+    again = min(whole.hidden, sum(counts.rules.get(name, 0) for name in expired))
+    return replace(whole, bad=whole.bad + again, hidden=whole.hidden - again)
 
 
 def judgement_key(rules_key: str, policy: Policy) -> str:

@@ -54,23 +54,41 @@ from tickover.ground.settings import get_settings
     show_envvar=True,
     help="Threads of the worker that is started where none is there; 0 starts none.",
 )
+@click.option(
+    "--rules",
+    "rules_file",
+    type=click.Path(dir_okay=False),
+    default=None,
+    show_envvar=True,
+    help="Tolerances, ignores and redactions, as TOML.",
+)
+@click.option(
+    "--noise",
+    default="0%",
+    metavar="SHARE",
+    show_default=True,
+    show_envvar=True,
+    help="Ticks on which the old system runs twice, to see where it differs from itself.",
+)
 @click.option("--resume", metavar="RUN", default=None, help="Go on with a run that was interrupted.")
 @click.option("--json", "as_json", is_flag=True, help="The result as JSON.")
 def shadow(
     ticks: int | None, for_: str | None, every: str | None, time_scale: float | None, seed: int, workload: str | None,
-    mode: str, candidate: str, on_miss: str, home: str | None, workers: int, resume: str | None, as_json: bool,
+    mode: str, candidate: str, on_miss: str, home: str | None, workers: int, rules_file: str | None,
+    noise: str, resume: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Run both systems side by side on the same ticks, and compare them."""
-    from shadow.plan import Mode, RunPlan, duration_s, new_run_name
+    from shadow.plan import Mode, RunPlan, duration_s, new_run_name, share
     from shadow.progress import Progress
+    from shadow.rules import load_rules
     from shadow.session import open_store, run_plan
     from tickover.execution import System
 
     settings = get_settings()
     if resume is not None:
-        if ticks is not None or for_ is not None or workload is not None:
+        if any(given is not None for given in (ticks, for_, workload, rules_file)):
             raise ConfigurationError(
-                "--resume goes on with the run's own plan: leave out --ticks, --for and --workload"
+                "--resume goes on with the run's own plan and rules: leave out --ticks, --for, --workload and --rules"
             )
         with open_store() as store:
             plan = store.run(resume).plan
@@ -87,15 +105,16 @@ def shadow(
         plan = RunPlan(
             run=new_run_name(dt.datetime.now(dt.UTC)), workload=workload or settings.workload, ticks=ticks,
             every_s=every_s, time_scale=time_scale or settings.time_scale, seed=seed, mode=Mode(mode),
-            candidate=System(candidate), on_miss=on_miss, home=home,
+            candidate=System(candidate), on_miss=on_miss, home=home, noise=share(noise),
         )  # fmt: skip
         done = 0
+    rules = None if rules_file is None else load_rules(rules_file)
     click.echo(f"run {plan.run}: {plan.ticks} ticks every {plan.interval_s:g} s", err=True)
     progress = Progress(plan.ticks, done)
     try:
         run_plan(
             plan, resume=resume is not None, workers=workers, tell=progress.tell,
-            say=lambda text: click.echo(text, err=True),
+            say=lambda text: click.echo(text, err=True), rules=rules,
         )  # fmt: skip
     except KeyboardInterrupt:
         click.echo(f"\nstopped; `tickover shadow --resume {plan.run}` goes on", err=True)
@@ -194,4 +213,34 @@ def _show_side(purpose: str, found: dict[str, Any]) -> None:
         click.echo(f"  effect {effect['step']}: {effect['kind']}{late} {text[:90]}")
 
 
-COMMANDS: list[click.Command] = [shadow, runs, diff, findings]
+@click.command("recompare")
+@click.argument("run", required=False)
+@click.option("--rules", "rules_file", type=click.Path(dir_okay=False), required=True, help="The rules, as TOML.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def recompare(run: str | None, rules_file: str, as_json: bool) -> None:
+    """Say what other rules would make of a run (without a name: the latest). Hindsight: nothing is stored."""
+    from shadow.recompare import recompare as again
+    from shadow.rules import load_rules
+    from shadow.session import open_store
+
+    rules = load_rules(rules_file)
+    with open_store() as store:
+        record = store.run(run)
+        found = again(store, record, rules)
+    if as_json:
+        click.echo(json.dumps({
+            "run": record.run, "hindsight": True, "before": {k.value: n for k, n in found.before.items()},
+            "after": {k.value: n for k, n in found.after.items()}, "hidden": dict(found.hidden),
+            "changed": {tick: [was.value, now.value] for tick, (was, now) in found.changed.items()},
+        }))  # fmt: skip
+        return
+    click.echo(f"{record.run} under {rules_file}, in hindsight: rules written after the fact prove nothing")
+    for kind in sorted(found.before | found.after):
+        click.echo(f"  {kind.value:<17} {found.before[kind]:6d}  ->  {found.after[kind]:6d}")
+    for rule, count in found.hidden.most_common():
+        click.echo(f"  rule {rule} hides something on {count} ticks")
+    if not found.changed:
+        click.echo("  no tick would be judged differently")
+
+
+COMMANDS: list[click.Command] = [shadow, runs, diff, findings, recompare]

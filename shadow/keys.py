@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from shadow.plan import RunPlan
+from shadow.rules import RuleBook
 from tickover.canonical import digest
 from tickover.workflow import Workflow
 
 
-def evidence_keys(plan: RunPlan, workflow: Workflow) -> dict[str, Any]:
+def evidence_keys(plan: RunPlan, workflow: Workflow, rules: RuleBook) -> dict[str, Any]:
     """`behaviour` (code of both systems, workload, configuration) and `judgement` (rules), with what they are made
     of."""
     modules = {plan.workload.partition(":")[0], *(step.run.__module__ for step in workflow.steps)}
@@ -27,7 +28,7 @@ def evidence_keys(plan: RunPlan, workflow: Workflow) -> dict[str, Any]:
         "mode": plan.mode.value,
         "candidate": plan.candidate.value,
     }
-    return {"behaviour": digest(made_of), "judgement": digest({"rules": []}), "made_of": made_of}
+    return {"behaviour": digest(made_of), "judgement": rules.digest, "made_of": made_of, "rules": rules.to_json()}
 
 
 def _code_of(module: str) -> str:

@@ -114,6 +114,19 @@ class ShadowComparison(Base):
     created_at: Mapped[dt.datetime] = mapped_column(_When, server_default=_NOW)
 
 
+class ShadowNoise(Base):
+    """A step of a tick that the old system ran twice: whether it differs from itself, and the new one from it."""
+
+    __tablename__ = "shadow_noise"
+
+    run: Mapped[str] = mapped_column(Text, primary_key=True)
+    tick: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    step: Mapped[str] = mapped_column(Text, primary_key=True)
+    old_differs: Mapped[bool] = mapped_column(Boolean)
+    new_differs: Mapped[bool] = mapped_column(Boolean)
+    places: Mapped[str] = mapped_column(Text)
+
+
 class ShadowAttribution(Base):
     """A step at which the two part in a tick; findings are counted from these."""
 

@@ -43,7 +43,7 @@ class PairedRunner:
         self._async = AsyncSide(
             workflow, time_scale=plan.time_scale, timeout_s=candidate_timeout_s(workflow, plan.time_scale)
         )
-        self._judging = Judging(plan, store, Graph.of(workflow), reference)
+        self._judging = Judging(plan, store, Graph.of(workflow), reference, record.rules)
         self._tape = PostgresTapeStore()
         self._pause = threading.Event()
         self._surface = Surface(store, record)
@@ -121,7 +121,8 @@ class PairedRunner:
         known = self.store.observation(key)
         if known is not None:
             return known
-        seen = (self._on_legacy if system is System.LEGACY else self._on_async)(key, record, state, records)
+        ran = (self._on_legacy if system is System.LEGACY else self._on_async)(key, record, state, records)
+        seen = self.record.rules.redact(ran)
         self.store.save_observation(seen)
         return seen
 

@@ -32,6 +32,7 @@ class RunPlan:
 
     ticks: how many. every_s: interval in seconds at scale 1; 0 runs them back to back. seed: orders paired ticks.
     on_miss: what a candidate's call does that is on no tape. home: the old system's own home; None makes a fresh one.
+    noise: share of ticks on which the old system runs a second time.
     """
 
     run: str
@@ -44,12 +45,15 @@ class RunPlan:
     candidate: System
     on_miss: str = "live"
     home: str | None = None
+    noise: float = 0.0
 
     def __post_init__(self) -> None:
         if self.ticks < 1:
             raise ConfigurationError(f"a run needs at least one tick, not {self.ticks}")
         if not self.time_scale > 0:
             raise ConfigurationError(f"the time scale must be above 0, not {self.time_scale}")
+        if not 0 <= self.noise <= 1:
+            raise ConfigurationError(f"the share of noise ticks must lie between 0 % and 100 %, not {self.noise:.0%}")
         if self.every_s < 0:
             raise ConfigurationError(f"the interval must not be negative, and is {self.every_s} s")
 
@@ -85,6 +89,17 @@ def duration_s(text: str) -> float:
     if not match or not any(match.groups()):
         raise ConfigurationError(f"{text!r} is no duration; write it like 24h, 90s or 1h30m")
     return sum(float(number) * unit for number, unit in zip(match.groups(), _UNITS_S, strict=True) if number)
+
+
+def share(text: str) -> float:
+    """The share that `5%` or `0.05` says. Raises ConfigurationError for anything else."""
+    try:
+        found = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        found = -1.0
+    if not 0 <= found <= 1:
+        raise ConfigurationError(f"{text!r} is no share; write it like 5% or 0.05")
+    return found
 
 
 def new_run_name(now: dt.datetime) -> str:

@@ -55,7 +55,7 @@ class RecordRunner:
         self.control = LegacySide(plan.workload, workflow, homes.control, time_scale=scale, env=env)
         self.copy = LegacySide(plan.workload, workflow, homes.reference, time_scale=scale, env=env)
         self.candidate = AsyncSide(workflow, time_scale=scale, timeout_s=candidate_timeout_s(workflow, scale))
-        self._judging = Judging(plan, store, Graph.of(workflow), self.copy)
+        self._judging = Judging(plan, store, Graph.of(workflow), self.copy, record.rules)
         self._queue: queue.Queue[int | None] = queue.Queue()
         self._late: dict[int, float] = {}
         self._stop = threading.Event()
@@ -113,6 +113,7 @@ class RecordRunner:
         stratum = self.workflow.stratum(tick, raw.state_before) if self.workflow.stratum else None
         if self._collect_late(tick):
             seen = replace(seen, state_disturbed=True)
+        seen = self.record.rules.redact(seen)
         self.store.save_observation(seen, calls=raw.calls, state_before=raw.state_before, stratum=stratum)
         if any(step.status == "gave_up" for step in seen.steps.values()):
             # What an abandoned step still calls belongs on the tape before the candidate asks for it.
@@ -170,7 +171,8 @@ class RecordRunner:
             return known
         tape = {"run": self.plan.run, "tick": record.tick, "on_miss": self.plan.on_miss, "latency": True}
         state = self.store.state(self.plan.run, record.state_before)
-        seen = self.candidate.run(key, started_at=record.due_at, state=state, tape=tape, draws=control.draws)
+        ran = self.candidate.run(key, started_at=record.due_at, state=state, tape=tape, draws=control.draws)
+        seen = self.record.rules.redact(ran)
         self.store.save_observation(seen)
         return seen
 

@@ -15,6 +15,7 @@ from shadow.keys import evidence_keys
 from shadow.observation import Graph
 from shadow.paired import PairedRunner
 from shadow.plan import Mode, RunPlan
+from shadow.rules import RuleBook
 from shadow.runner import Homes, RecordRunner
 from shadow.sides import LegacySide
 from shadow.store import Store
@@ -57,8 +58,13 @@ def _serves_legacy(plan: RunPlan) -> bool:
     return plan.mode is Mode.RECORD and plan.control is System.LEGACY
 
 
-def run_plan(plan: RunPlan, *, resume: bool, workers: int, tell: Tell, say: Say) -> None:
-    """Run a plan to its end, or what is left of it. What it starts it stops; raises TickoverError."""
+def run_plan(
+    plan: RunPlan, *, resume: bool, workers: int, tell: Tell, say: Say, rules: RuleBook | None = None
+) -> None:  # fmt: skip
+    """Run a plan to its end, or what is left of it. What it starts it stops; raises TickoverError.
+
+    rules: those of a new run, None for none; a resumed one keeps its own.
+    """
     workflow = load_workload(plan.workload)
     check(plan, workflow)
     holder = f"{socket.gethostname()}:{os.getpid()}"
@@ -76,7 +82,7 @@ def run_plan(plan: RunPlan, *, resume: bool, workers: int, tell: Tell, say: Say)
         reset_settings()
         store = Store(engine(endpoints.database_url))
         graph = Graph.of(workflow)
-        keys = evidence_keys(plan, workflow)
+        keys = evidence_keys(plan, workflow, rules or RuleBook())
         if not resume:
             store.create_run(plan, graph, keys, holder)
         record = store.run(plan.run)

@@ -25,6 +25,7 @@ from shadow.models import (
 )
 from shadow.observation import Graph, Observation
 from shadow.plan import RunPlan
+from shadow.rules import RuleBook
 from shadow.signature import Sighting
 from tickover.canonical import Json, canonical_text, digest, parse
 from tickover.draws import seed_of
@@ -55,6 +56,7 @@ class RunRecord:
     graph: Graph
     behaviour_key: str
     judgement_key: str
+    rules: RuleBook
     surface: Mapping[str, Any]
     started_at: dt.datetime
     finished_at: dt.datetime | None
@@ -485,6 +487,7 @@ def _step_rows(
 def _run(row: Any) -> RunRecord:
     try:
         plan, graph = RunPlan.from_json(parse(row.plan)), Graph.from_json(parse(row.graph))
+        rules = RuleBook.from_json(parse(row.keys).get("rules", []))
     except (KeyError, TypeError, ValueError) as error:
         raise UnreadableRun(
             f"run {row.run} was stored by another version of Tickover, and its plan cannot be read ({error!r}); "
@@ -497,6 +500,7 @@ def _run(row: Any) -> RunRecord:
         graph=graph,
         behaviour_key=row.behaviour_key,
         judgement_key=row.judgement_key,
+        rules=rules,
         surface=parse(row.surface),
         started_at=row.started_at,
         finished_at=row.finished_at,

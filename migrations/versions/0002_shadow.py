@@ -94,6 +94,16 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("run", "digest"),
     )
     op.create_table(
+        "shadow_noise",
+        sa.Column("run", sa.Text(), nullable=False),
+        sa.Column("tick", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("step", sa.Text(), nullable=False),
+        sa.Column("old_differs", sa.Boolean(), nullable=False),
+        sa.Column("new_differs", sa.Boolean(), nullable=False),
+        sa.Column("places", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("run", "tick", "step"),
+    )
+    op.create_table(
         "shadow_ticks",
         sa.Column("run", sa.Text(), nullable=False),
         sa.Column("tick", sa.Integer(), autoincrement=False, nullable=False),
@@ -134,6 +144,7 @@ def downgrade() -> None:
     """Drop the tables, with what they hold."""
     op.drop_table("tape_entries")
     op.drop_table("shadow_ticks")
+    op.drop_table("shadow_noise")
     op.drop_table("shadow_states")
     op.drop_table("shadow_runs")
     op.drop_table("shadow_observations")

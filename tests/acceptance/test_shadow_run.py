@@ -133,3 +133,38 @@ def test_a_home_is_refused_where_everything_runs_on_copies(environment: dict[str
     command = [sys.executable, "cli.py", "shadow", "--ticks", "2", "--mode", "paired", "--home", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and "--home" in done.stderr
+
+
+RULES = """
+[[rule]]
+name = "meta asks with less"
+action = "ignore"
+step = "meta"
+path = "**"
+reason = "the planted defect"
+owner = "ada"
+expires = 2999-01-01
+"""
+
+
+def test_rules_hide_count_and_are_recomputed(environment: dict[str, str], tmp_path: Path) -> None:
+    """A run with a planted defect: with a rule its ticks are tolerated and the rule is named; without it, in
+    hindsight, they are mismatches. A fifth of the ticks ran the old system twice, which agrees with itself."""
+    rules, none = tmp_path / "rules.toml", tmp_path / "none.toml"
+    rules.write_text(RULES)
+    none.write_text("")
+    run = json.loads(
+        tickover(
+            environment, "shadow", "--workload", "examples.planted:heavy_tick", "--ticks", "20", "--every", "0s",
+            "--rules", str(rules), "--noise", "40%", "--json",
+        )
+    )  # fmt: skip
+    assert run["counts"].get("tolerated", 0) >= 2 and "mismatch" not in run["counts"]
+    report = json.loads(tickover(environment, "report", "--json", code=4))
+    assert "meta asks with less" in json.dumps(report)
+    noise = {found["name"]: found for found in report["criteria"] if found["group"] == "noise"}
+    assert noise["noise/monologue"]["bad"] == 0 and noise["noise/monologue"]["n"] >= 2
+    again = json.loads(tickover(environment, "recompare", run["run"], "--rules", str(none), "--json"))
+    assert again["hindsight"] is True
+    assert again["after"]["mismatch"] >= run["counts"]["tolerated"] - 1 and not again["hidden"]
+    assert json.loads(tickover(environment, "runs", "--json"))[0]["counts"] == run["counts"]
