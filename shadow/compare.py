@@ -112,7 +112,7 @@ def judge(
         return _compared(
             Kind.BOTH_FAILED if both else Kind.CANDIDATE_FAILED,
             f"control {control.outcome}, candidate {candidate.outcome}: {candidate.error or 'no error given'}",
-            [] if both else [d for d in found if d.area is Area.STATUS] or found,
+            [] if both else _of_failure(found, control, candidate, graph),
             graph, control, candidate, misses,
         )  # fmt: skip
     if found and candidate.system is System.LEGACY and candidate.trouble and control.is_whole:
@@ -145,6 +145,25 @@ def judge(
     return _compared(
         kind, reason, kept, graph, reference, candidate, misses, against="reference", tolerances=tolerances
     )
+
+
+def _of_failure(
+    found: Sequence[Difference], control: Observation, candidate: Observation, graph: Graph
+) -> list[Difference]:
+    """What a failed candidate is attributed to: what differed on the way to the step that failed, else that step,
+    also where the control was in trouble there too and got away with it."""
+    failed = next((step for step in graph.order if _status(candidate, step) is StepStatus.FAILED), None)
+    if failed is None:
+        return [difference for difference in found if difference.area is Area.STATUS] or list(found)
+    before = graph.before(failed)
+    on_the_way = [difference for difference in found if difference.step in before]
+    own = [difference for difference in found if difference.step == failed and difference.area is Area.STATUS]
+    change = status_change(_class(control.steps.get(failed, _NOT_THERE)), "failed", candidate.steps[failed].error)
+    return on_the_way or own or [Difference(step=failed, area=Area.STATUS, change=change)]
+
+
+def _status(seen: Observation, step: str) -> StepStatus | None:
+    return seen.steps[step].status if step in seen.steps else None
 
 
 def differences(

@@ -47,7 +47,8 @@ class _VirtualDoors:
         """The recorded answer, or that of a live call. Raises PortError, TapeMiss."""
         entry, request_hash, occurrence = self._tape.find(PortCall(port=port, method=method, request=request))
         if entry is not None:
-            self.waited_ms += entry.latency_ms
+            if entry.attempt == self._attempt:
+                self.waited_ms += entry.latency_ms
             return entry.play()
         miss: dict[str, Any] = {
             "run": self._key.run, "tick": self._key.tick, "step": self._step, "port": port, "method": method,

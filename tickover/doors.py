@@ -76,7 +76,9 @@ class TapeDoors:
             self._tape = Tape(self._store.entries(run, tick, self._step), attempt=self._attempt)
         entry, request_hash, occurrence = self._tape.find(PortCall(port=port, method=method, request=request))
         if entry is not None:
-            if self._where.get("latency", True):
+            # As a recorded error does, a latency belongs to the attempt that met it: an answer that came too late
+            # for the first attempt would else come too late for every retry.
+            if self._where.get("latency", True) and entry.attempt == self._attempt:
                 time.sleep(entry.latency_ms / 1000)
             return entry.play()
         if self._where.get("on_miss") == "fail" or method in self._workflow.port(port).writes:

@@ -88,6 +88,23 @@ def test_candidate_failed_names_the_step_that_failed() -> None:
     assert "ValueError" in found.attributions[0].atoms[0][1]
 
 
+def test_a_failed_candidate_is_named_where_the_control_was_in_trouble_too() -> None:
+    """The control gave up in the step in which the candidate failed, and went on: the step is that one."""
+    lost = StepObservation(status=StepStatus.NOT_REACHED, attempts=0)
+    steps = {"act": FAILED, "learn": lost, "rest": lost}
+    found = judge(control(steps={"act": GAVE_UP}), candidate(outcome=Outcome.FAILED, steps=steps), GRAPH)
+    assert (found.kind, [a.step for a in found.attributions]) == (Kind.CANDIDATE_FAILED, ["act"])
+
+
+def test_a_failed_candidate_that_differed_before_is_named_there() -> None:
+    """What differed on the way to the failure is its cause."""
+    lost = StepObservation(status=StepStatus.NOT_REACHED, attempts=0)
+    other = StepObservation(status=StepStatus.DONE, result="another thought")
+    steps = {"think": other, "act": FAILED, "learn": lost, "rest": lost}
+    found = judge(control(), candidate(outcome=Outcome.FAILED, steps=steps, effects=EFFECTS[:1]), GRAPH)
+    assert (found.kind, [a.step for a in found.attributions]) == (Kind.CANDIDATE_FAILED, ["think"])
+
+
 def test_both_failed() -> None:
     """Where both failed there is nothing to hold against the candidate."""
     found = judge(control(outcome=Outcome.FAILED), candidate(outcome=Outcome.FAILED), GRAPH)

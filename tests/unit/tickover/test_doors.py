@@ -155,6 +155,16 @@ def test_replay_takes_as_long_as_the_call_did_unless_told_otherwise() -> None:
     assert time.monotonic() - begun_s >= 0.08
 
 
+def test_a_latency_belongs_to_the_attempt_that_met_it() -> None:
+    """What came too late for the first attempt is answered at once for a retry, as it could be by a second call."""
+    store = MemoryStore()
+    doors(store, tape()).call("bank", "balance", {"of": "ada"})
+    (kept,) = store.kept
+    slow = MemoryStore()
+    slow.record(TapeEntry.from_json({**kept.to_json(), "latency_ms": 60_000.0}))
+    assert doors(slow, tape(latency=True), attempt=2).call("bank", "balance", {"of": "ada"}) == kept.answer
+
+
 def test_recorded_draws_come_first() -> None:
     """With draws in the harness, a step draws what the control drew in that step, also when calls are live."""
     harness = {"draws": {"s": {"now": ["2031-01-01T00:00:00+00:00"], "random": [["random", None, 0.25]], "ids": []}}}
