@@ -86,17 +86,19 @@ class Claims:
 
     def complete(
         self, claim: Claim, status: str, *, result: str | None = None, error: str | None = None,
-        effects: Sequence[Effect] = (), next_limits: Mapping[str, float] | None = None,
+        effects: Sequence[Effect] = (), next_limits: Mapping[str, float] | None = None, diverged: Sequence[str] = (),
     ) -> Completion:  # fmt: skip
         """Finish the step with a status (done, failed, not_applicable); `result` is canonical text.
 
-        next_limits: steps that may be claimed with it -> limit in seconds. A completion that was refused
+        diverged: doors at which the step drew otherwise than what it was to follow. next_limits: steps that may be
+        claimed with it -> limit in seconds. A completion that was refused
         changed nothing.
         """
         token = str(uuid.uuid4()) if next_limits else None
         values = (
             claim.ground.workflow_id, claim.step, claim.token, status, result, error, _effects_document(effects),
             self._owner, self._lease_s, json.dumps(next_limits) if next_limits else None, token,
+            list(diverged) or None,
         )  # fmt: skip
         try:
             row = self._connection.rows(sql.COMPLETE, values)[0]
@@ -119,7 +121,7 @@ class Claims:
                 if not rows or rows[0][1] != claim.token:
                     # Either it arrived, or another took over: the sweeper sends the hints that were not sent.
                     return Completion(accepted=False)
-                row = self._connection.rows(sql.COMPLETE, (*values[:9], None, None))[0]
+                row = self._connection.rows(sql.COMPLETE, (*values[:9], None, None, values[11]))[0]
                 return Completion(accepted=row[0], ready=tuple(row[1]))
             except (*LOST, InfrastructureError):
                 time.sleep(0.2)  # a pause between attempts to reach a server that is away

@@ -70,7 +70,7 @@ class StepRun(Base):
     """A step of an execution.
 
     status: waiting, ready, running, done, failed, not_applicable or cancelled. phase: run, or fallback when all
-    attempts failed.
+    attempts failed. diverged: doors ("now", "random", "ids") at which it drew otherwise than what it was to follow.
     """
 
     __tablename__ = "step_runs"
@@ -99,6 +99,7 @@ class StepRun(Base):
     started_at: Mapped[dt.datetime | None] = mapped_column(_When)
     finished_at: Mapped[dt.datetime | None] = mapped_column(_When)
     error: Mapped[str | None] = mapped_column(Text)
+    diverged: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
 
 
 class WorkflowCheckpoint(Base):

@@ -16,7 +16,8 @@ from tickover.errors import ConfigurationError
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepOutcome:
     """How a step ended; immutable. status: done, fallback, failed, not_applicable, or (not ended) waiting, ready,
-    running, cancelled. duration_ms: of the last attempt."""
+    running, cancelled. duration_ms: of the last attempt. diverged: doors at which it drew otherwise than the
+    control."""
 
     status: str
     result: Json = None
@@ -25,6 +26,7 @@ class StepOutcome:
     recoveries: int = 0
     started_at: dt.datetime | None = None
     finished_at: dt.datetime | None = None
+    diverged: tuple[str, ...] = ()
 
     @property
     def duration_ms(self) -> float | None:
@@ -59,7 +61,7 @@ _OUTCOME = """
 SELECT w.status, w.error, w.state, w.input, w.created_at, w.finished_at, coalesce((
     SELECT json_agg(json_build_array(s.step, s.status, s.phase, s.error, s.attempt, s.recoveries,
                                      (extract(epoch FROM s.started_at) * 1000000)::bigint,
-                                     (extract(epoch FROM s.finished_at) * 1000000)::bigint, c.state)
+                                     (extract(epoch FROM s.finished_at) * 1000000)::bigint, c.state, s.diverged)
                     ORDER BY s.position)
     FROM step_runs s LEFT JOIN workflow_checkpoints c ON c.workflow_id = s.workflow_id AND c.stage = s.step
     WHERE s.workflow_id = w.id), '[]'), coalesce((
@@ -96,4 +98,5 @@ def _step(row: list[Any]) -> StepOutcome:
     return StepOutcome(
         status=status, error=row[3] if status != "done" else None, attempts=row[4], recoveries=row[5],
         started_at=_instant(row[6]), finished_at=_instant(row[7]), result=None if row[8] is None else parse(row[8]),
+        diverged=tuple(row[9] or ()),
     )  # fmt: skip

@@ -5,7 +5,9 @@ START = (
     "tickover_start(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s::json)"
 )
 CLAIM = "SELECT * FROM tickover_claim(%s, %s, %s::uuid, %s, %s, %s)"
-COMPLETE = "SELECT * FROM tickover_complete(%s, %s, %s::uuid, %s, %s, %s, %s::json, %s, %s, %s::json, %s::uuid)"
+COMPLETE = (
+    "SELECT * FROM tickover_complete(%s, %s, %s::uuid, %s, %s, %s, %s::json, %s, %s, %s::json, %s::uuid, %s::text[])"
+)
 RETRY = "SELECT tickover_retry(%s, %s, %s::uuid, %s, %s, %s)"
 RENEW = "SELECT tickover_renew(%s::uuid[], %s)"
 SWEEP = "SELECT * FROM tickover_sweep(%s::integer[], %s, %s)"

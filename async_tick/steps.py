@@ -79,6 +79,7 @@ class StepRunner:
                 return self._failed(claim, step, error, limits)
             return self._claims.complete(
                 claim, "done", result=text, effects=context.effects, next_limits=limits,
+                diverged=context.diverged,
                 error=f"fallback after: {claim.failure}" if claim.phase == "fallback" else None,
             )  # fmt: skip
         finally:

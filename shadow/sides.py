@@ -79,6 +79,7 @@ def from_async(
             ObservedEffect(effect=effect) for effect in ended.effects if effect.kind not in workflow.state_kinds
         ),
         state_after=None if after is None else normalise(after, workflow.normalise),
+        diverged={name: step.diverged for name, step in ended.steps.items() if step.diverged},
     )  # fmt: skip
 
 

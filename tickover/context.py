@@ -159,6 +159,12 @@ class TickContext:
         self._keys: Counter[str] = Counter()
 
     @property
+    def diverged(self) -> tuple[str, ...]:
+        """The doors ("ids", "now", "random") at which this attempt drew more or otherwise than the record that it was
+        to follow; empty without a record."""
+        return tuple(sorted(getattr(self._draws, "diverged", ())))
+
+    @property
     def now(self) -> dt.datetime:
         """The instant, aware, in UTC; the same at every attempt, whatever the clock says."""
         return self._draws.now()

@@ -45,6 +45,7 @@ CREATE TABLE step_runs (
     started_at timestamptz,
     finished_at timestamptz,
     error text,
+    diverged text[],
     PRIMARY KEY (workflow_id, step)
 ) WITH (fillfactor = 70);
 CREATE INDEX ix_step_runs_hint_due ON step_runs (hint_due) WHERE status = 'ready';
@@ -195,7 +196,7 @@ END $$;
 -- ready step of `p_next` (a JSON object: step -> limit in seconds) with `p_next_token` in the same transaction.
 CREATE FUNCTION tickover_complete(
     p_workflow bigint, p_step text, p_token uuid, p_status text, p_result text, p_error text, p_effects json,
-    p_owner integer, p_lease_s double precision, p_next json, p_next_token uuid,
+    p_owner integer, p_lease_s double precision, p_next json, p_next_token uuid, p_diverged text[],
     OUT accepted boolean, OUT ready text[], OUT next_step text, OUT next_attempt integer, OUT next_phase text,
     OUT next_failure text, OUT next_results text, OUT next_absent text
 ) LANGUAGE plpgsql AS $$
@@ -207,7 +208,7 @@ BEGIN
     SELECT * INTO v_workflow FROM workflows w WHERE w.id = p_workflow FOR NO KEY UPDATE;
     v_now := clock_timestamp();
     UPDATE step_runs s SET status = p_status, token = NULL, owner = NULL, lease_until = NULL, finished_at = v_now,
-           error = p_error, hint_due = NULL
+           error = p_error, hint_due = NULL, diverged = p_diverged
     WHERE s.workflow_id = p_workflow AND s.step = p_step AND s.status = 'running' AND s.token = p_token
           AND v_workflow.status = 'running'
     RETURNING * INTO v_step;
@@ -302,7 +303,7 @@ BEGIN
     LOOP
         IF v.recoveries >= p_max_recoveries THEN
             PERFORM tickover_complete(v.workflow_id, v.step, v.token, 'failed', NULL,
-                                      'its worker died ' || v.recoveries + 1 || ' times', NULL, 0, 0, NULL, NULL);
+                                      'its worker died ' || v.recoveries + 1 || ' times', NULL, 0, 0, NULL, NULL, NULL);
         ELSE
             UPDATE step_runs s SET status = 'ready', token = NULL, owner = NULL, lease_until = NULL,
                    recoveries = s.recoveries + 1, attempt = greatest(s.attempt - (s.phase = 'run')::integer, 0),

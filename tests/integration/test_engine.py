@@ -130,3 +130,15 @@ def test_who_lost_the_token_is_refused(orchestrator: ModuleType) -> None:
     assert claims.complete(heir, "done", result='"fresh"').accepted
     assert not claims.complete(zombie, "failed", error="late").accepted
     assert connection.rows("SELECT state FROM workflow_checkpoints") == [('"fresh"',)]
+
+
+def test_draws_that_diverge_are_told(orchestrator: ModuleType, start_worker: StartWorker) -> None:
+    """A step that draws what its record does not have: the outcome names the doors, step by step."""
+    start_worker("seven")
+    record = {"monologue": {"random": [["random", None, 0.25]], "ids": ["00000000-0000-4000-8000-000000000001"]}}
+    ended = orchestrator.execute(
+        key(), engine_samples.seven, state={}, harness={"tape": None, "draws": record}, timeout_s=30
+    )
+    assert ended.steps["monologue"].result["number"] == 0.25
+    assert ended.steps["monologue"].diverged == ()
+    assert ended.steps["goal_selection"].diverged == ("ids", "random")
