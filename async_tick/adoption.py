@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from async_tick.outcome import ExecutionOutcome
 from tickover.canonical import Json, canonical_text, normalise, parse
 from tickover.context import thaw
+from tickover.effects import Effect
 from tickover.errors import TickoverError
+from tickover.execution import System
 from tickover.ground.raw import connect_raw
 from tickover.workflow import Workflow
 
@@ -22,40 +26,66 @@ class Fenced(TickoverError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Charge:
-    """The right to run a tick: its runner's token and the epoch under which it was given; immutable."""
+    """The right to run a tick: its runner's token, the epoch under which it was given, and the system that owns the
+    tick; immutable. begun_before: another runner had begun it, and is gone."""
 
     run: str
     tick: int
     token: str
     epoch: int
+    owner: System
+    begun_before: bool
 
 
-def take_charge(run: str, tick: int, execution_id: str, token: str) -> Charge:
-    """Claim a tick, or take it over from a runner that is gone; both write the token that alone may adopt it.
+@contextmanager
+def _transaction(connection: Any = None) -> Iterator[Any]:
+    """A cursor in a transaction, on the connection or (None) on one of its own. Whoever holds the route's lock must
+    give the connection that holds it: another one would wait behind a move, and the move for the holder."""
+    if connection is not None:
+        with connection, connection.cursor() as do:
+            yield do
+        return
+    with closing(connect_raw(application_name="tickover adoption")) as own, own, own.cursor() as do:
+        yield do
 
-    Raises Fenced if the tick has been adopted. Only one runner of a run may be alive: see `async_tick.loop`.
+
+def take_charge(
+    run: str, tick: int, execution_id: str, token: str, *, legacy_is_there: bool = True, connection: Any = None
+) -> Charge:  # fmt: skip
+    """Claim a tick for the system in charge, or take it over from a runner that is gone; both write the token that
+    alone may adopt it.
+
+    A tick keeps the owner that it began with, unless the route has moved since: what was done under the old epoch can
+    no longer count. legacy_is_there: False puts the new system in charge whatever the route says. connection: not in
+    autocommit; None opens one. Raises Fenced if the tick has been adopted. Only one runner of a run may be alive: see
+    `async_tick.loop`.
     """
-    with (
-        closing(connect_raw(application_name="tickover adoption")) as connection,
-        connection,
-        connection.cursor() as do,
-    ):
+    with _transaction(connection) as do:
         do.execute("SELECT pg_advisory_xact_lock_shared(%s)", (ROUTE_LOCK,))
-        do.execute("SELECT epoch FROM route WHERE id = 1")
-        epoch = int(do.fetchall()[0][0])
+        do.execute("SELECT epoch, owner FROM route WHERE id = 1")
+        epoch, owner = do.fetchall()[0]
+        if not legacy_is_there:
+            owner = System.ASYNC.value
+        do.execute("SELECT owner, epoch FROM ticks WHERE run = %s AND tick = %s", (run, tick))
+        known = do.fetchone()
+        if known is not None and (known[1] == epoch or known[0] == System.LEGACY.value):
+            # What the old system began it has done to the world, whoever is in charge by now.
+            owner = known[0]
         do.execute(
             "INSERT INTO ticks (run, tick, owner, runner_token, epoch, execution_id) "
-            "VALUES (%s, %s, 'async', %s, %s, %s) "
-            "ON CONFLICT (run, tick) DO UPDATE SET runner_token = excluded.runner_token, epoch = excluded.epoch "
-            "WHERE ticks.adopted_at IS NULL RETURNING tick",
-            (run, tick, token, epoch, execution_id),
+            "VALUES (%s, %s, %s, %s, %s, %s) "
+            "ON CONFLICT (run, tick) DO UPDATE SET runner_token = excluded.runner_token, epoch = excluded.epoch, "
+            "owner = excluded.owner WHERE ticks.adopted_at IS NULL RETURNING tick",
+            (run, tick, owner, token, epoch, execution_id),
         )
         if do.fetchone() is None:
             raise Fenced(f"tick {tick} of run {run} is over already; go on with the next one")
-    return Charge(run=run, tick=tick, token=token, epoch=epoch)
+    return Charge(
+        run=run, tick=tick, token=token, epoch=int(epoch), owner=System(owner), begun_before=known is not None
+    )
 
 
-def adopt(charge: Charge, workflow: Workflow, ended: ExecutionOutcome) -> Json:
+def adopt(charge: Charge, workflow: Workflow, ended: ExecutionOutcome, connection: Any = None) -> Json:
     """Make what an execution did count, once, and return the state after it.
 
     In one transaction: epoch and token are checked, the tick is marked, the reducer's state and the effects for
@@ -65,17 +95,22 @@ def adopt(charge: Charge, workflow: Workflow, ended: ExecutionOutcome) -> Json:
     done = ended.status == "done"
     effects = ended.effects if done else ()
     state = normalise(workflow.apply(thaw(ended.state), effects), workflow.normalise)
-    with (
-        closing(connect_raw(application_name="tickover adoption")) as connection,
-        connection,
-        connection.cursor() as do,
-    ):
+    adopt_state(charge, ended.status, state, effects, connection)
+    return state
+
+
+def adopt_state(
+    charge: Charge, outcome: str, state: Json, effects: Sequence[Effect] = (), connection: Any = None
+) -> None:
+    """Mark a tick as over, once, with the state after it and the effects that are still to be delivered, in one
+    transaction. Raises Fenced, and nothing was written, if this runner may not."""
+    with _transaction(connection) as do:
         do.execute("SELECT pg_advisory_xact_lock_shared(%s)", (ROUTE_LOCK,))
         do.execute(
             "UPDATE ticks SET outcome = %s, adopted_at = clock_timestamp() WHERE run = %s AND tick = %s "
             "AND runner_token = %s::uuid AND epoch = %s AND adopted_at IS NULL "
             "AND epoch = (SELECT epoch FROM route WHERE id = 1) RETURNING tick",
-            (ended.status, charge.run, charge.tick, charge.token, charge.epoch),
+            (outcome, charge.run, charge.tick, charge.token, charge.epoch),
         )
         if do.fetchone() is None:
             raise Fenced(
@@ -95,16 +130,19 @@ def adopt(charge: Charge, workflow: Workflow, ended: ExecutionOutcome) -> Json:
                     canonical_text(effect.payload),
                 ),
             )  # fmt: skip
-    return state
 
 
-def latest_state(run: str, workflow: Workflow) -> tuple[int, Json]:
+def owner_of(run: str, tick: int, connection: Any = None) -> System | None:
+    """The system that owns a tick, or None for one that was not begun."""
+    with _transaction(connection) as do:
+        do.execute("SELECT owner FROM ticks WHERE run = %s AND tick = %s", (run, tick))
+        row = do.fetchone()
+    return None if row is None else System(row[0])
+
+
+def latest_state(run: str, workflow: Workflow, connection: Any = None) -> tuple[int, Json]:
     """The next tick of a run, and the state that it begins with."""
-    with (
-        closing(connect_raw(application_name="tickover adoption")) as connection,
-        connection,
-        connection.cursor() as do,
-    ):
+    with _transaction(connection) as do:
         do.execute("SELECT tick, document FROM states WHERE run = %s ORDER BY tick DESC LIMIT 1", (run,))
         row = do.fetchone()
     if row is None:

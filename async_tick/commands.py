@@ -1,4 +1,4 @@
-"""Commands `worker`, `once`, `checkpoints`, `status`, `workflow` and `serve`."""
+"""Commands `worker`, `once`, `checkpoints`, `status` and `workflow`."""
 
 from __future__ import annotations
 
@@ -6,47 +6,21 @@ import contextlib
 import datetime as dt
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
+from async_tick import route_commands
+from async_tick.surroundings import own_worker, surroundings, workload_option
 from tickover.errors import ConfigurationError, ExitCode
 from tickover.ground.commands import ready_database
 from tickover.ground.settings import get_settings, reset_settings
 from tickover.loading import load_workload
 
 
-@contextlib.contextmanager
-def _surroundings(workload: str | None, *, services: bool = False) -> Iterator[None]:
-    """Servers, schema, the workload's name and, where wanted, its scripted services, for a command's duration."""
-    name = workload or get_settings().workload
-    workflow = load_workload(name)
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(ready_database())
-        os.environ["TICKOVER_WORKLOAD"] = name
-        reset_settings()
-        if services and get_settings().model_url is None and workflow.services is not None:
-            os.environ.update(stack.enter_context(workflow.services(get_settings().time_scale, 7)))
-            reset_settings()
-            click.echo("no TICKOVER_MODEL_URL: the workload's own scripted services answer", err=True)
-        yield
-
-
-def _worker(threads: int) -> contextlib.AbstractContextManager[None]:
-    """A worker for a command's duration, unless one is there."""
-    from async_tick.worker import keep_worker
-
-    logs = get_settings().data_dir.expanduser().absolute() / "logs"
-    return keep_worker(logs, threads=threads, name="own", say=lambda text: click.echo(text, err=True))
-
-
-_workload = click.option("--workload", default=None, metavar="MODULE:NAME", show_envvar=True, help="The job.")
-
-
 @click.command("worker")
-@_workload
+@workload_option
 @click.option("--pool", type=click.Choice(["prefork", "threads"]), default=None, show_envvar=True)
 @click.option("--concurrency", type=click.IntRange(1), default=None, show_envvar=True)
 @click.option("--queues", default=None, show_envvar=True, help="Queues, separated by commas.  [default: all]")
@@ -54,7 +28,7 @@ def worker(workload: str | None, pool: str | None, concurrency: int | None, queu
     """Run a Celery worker in the foreground; one that ends by itself is started again."""
     from async_tick.worker import run_worker, worker_arguments
 
-    with _surroundings(workload):
+    with surroundings(workload):
         settings = get_settings()
         arguments = worker_arguments(
             pool=pool or settings.pool, concurrency=concurrency or settings.concurrency, queues=queues,
@@ -65,7 +39,7 @@ def worker(workload: str | None, pool: str | None, concurrency: int | None, queu
 
 @click.command("once")
 @click.argument("tick", type=click.IntRange(0))
-@_workload
+@workload_option
 @click.option(
     "--system", type=click.Choice(["legacy", "async"]), default="async", show_default=True, show_envvar=True
 )
@@ -75,7 +49,7 @@ def once(tick: int, workload: str | None, system: str, time_scale: float | None)
     if time_scale is not None:
         os.environ["TICKOVER_TIME_SCALE"] = str(time_scale)
         reset_settings()
-    with _surroundings(workload, services=True):
+    with surroundings(workload, services=True):
         document = _once_legacy(tick) if system == "legacy" else _once_async(tick)
     click.echo(json.dumps(document, ensure_ascii=False, indent=2))
     return int(ExitCode.OK if document["status"] == "done" else ExitCode.NOT_READY)
@@ -89,7 +63,7 @@ def _once_async(tick: int) -> dict[str, Any]:
     workflow = load_workload(settings.workload)
     run = f"once-{dt.datetime.now(dt.UTC):%Y%m%d-%H%M%S-%f}"
     key = ExecutionKey(run=run, tick=tick, system=System.ASYNC, purpose=Purpose.DRILL)
-    with _worker(settings.concurrency):
+    with own_worker(settings.concurrency):
         ended = orchestrator.execute(key, workflow, state=workflow.start_state(), time_scale=settings.time_scale)
     steps = {
         name: {"status": step.status, "result": step.result, "error": step.error, "duration_ms": step.duration_ms}
@@ -205,7 +179,7 @@ def workflow() -> None:
 
 @workflow.command("show")
 @click.argument("execution", required=False)
-@_workload
+@workload_option
 def show(execution: str | None, workload: str | None) -> None:
     """Show the steps of the workload, or (with an execution's name) how that one stands."""
     if execution is None:
@@ -221,7 +195,7 @@ def show(execution: str | None, workload: str | None) -> None:
         return
     from async_tick import orchestrator
 
-    with _surroundings(workload):
+    with surroundings(workload):
         ended = orchestrator.outcome(execution)
     click.echo(f"{execution}: {ended.status}" + (f", {ended.error}" if ended.error else ""))
     for name, seen in ended.steps.items():
@@ -229,44 +203,4 @@ def show(execution: str | None, workload: str | None) -> None:
         click.echo(f"  {name}: {seen.status}, attempt {seen.attempts}, recoveries {seen.recoveries}{lasted}")
 
 
-@click.command("serve")
-@_workload
-@click.option("--run", default="main", show_default=True, show_envvar=True, help="Name under which the ticks count.")
-@click.option(
-    "--every",
-    "every_s",
-    type=click.FloatRange(0),
-    default=60.0,
-    show_default=True,
-    show_envvar=True,
-    help="Seconds between ticks at scale 1.",
-)
-@click.option("--ticks", type=click.IntRange(1), default=None, show_envvar=True, help="How many.  [default: no end]")
-@click.option(
-    "--home",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=None,
-    show_envvar=True,
-    help="Where effects are delivered.",
-)
-def serve(workload: str | None, run: str, every_s: float, ticks: int | None, home: Path | None) -> None:
-    """Run the job's loop through the new system: each tick is run, adopted once, and its effects delivered."""
-    from async_tick.loop import Loop
-
-    with _surroundings(workload, services=True):
-        settings = get_settings()
-        found = load_workload(settings.workload)
-        place = home or settings.data_dir.expanduser().absolute() / "home" / run
-        loop = Loop(found, run, place, every_s=every_s, time_scale=settings.time_scale)
-        with _worker(settings.concurrency):
-            try:
-                loop.serve(ticks, lambda tick, ended, overran: click.echo(
-                    f"tick {tick}: {ended.status} in {ended.duration_ms or 0:.0f} ms, {len(ended.effects)} effects"
-                    + (", overran its interval" if overran else "")
-                ))  # fmt: skip
-            except KeyboardInterrupt:
-                click.echo(f"stopped; `tickover serve --run {run}` goes on", err=True)
-                raise click.exceptions.Abort from None
-
-
-COMMANDS: list[click.Command] = [worker, once, checkpoints, status, workflow, serve]
+COMMANDS: list[click.Command] = [worker, once, checkpoints, status, workflow, *route_commands.COMMANDS]

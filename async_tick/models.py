@@ -192,3 +192,27 @@ class Route(Base):
     author: Mapped[str] = mapped_column(Text)
     reason: Mapped[str] = mapped_column(Text)
     changed_at: Mapped[dt.datetime] = mapped_column(_When, server_default=_NOW)
+
+
+class RouteChange(Base):
+    """A route that there was: one row for each epoch."""
+
+    __tablename__ = "route_history"
+
+    epoch: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    owner: Mapped[str] = mapped_column(Text)
+    author: Mapped[str] = mapped_column(Text)
+    reason: Mapped[str] = mapped_column(Text)
+    changed_at: Mapped[dt.datetime] = mapped_column(_When)
+
+
+class RouteHold(Base):
+    """Somebody's wish that the route should not move to the new system."""
+
+    __tablename__ = "route_holds"
+
+    number: Mapped[int] = mapped_column(BigInteger, _ID, primary_key=True)
+    author: Mapped[str] = mapped_column(Text)
+    reason: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[dt.datetime] = mapped_column(_When, server_default=_NOW)
+    released_at: Mapped[dt.datetime | None] = mapped_column(_When)

@@ -1,0 +1,175 @@
+"""The route: which system is in charge, and how that changes.
+
+One row with an epoch that grows at each move. Whoever writes for good takes the route's advisory lock shared and then
+reads the epoch; a move takes the lock exclusively. So no tick has two owners or none, a writer of an older epoch is
+refused, and a hold that was committed before a move wins.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import getpass
+import socket
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg2
+
+from async_tick.adoption import ROUTE_LOCK
+from tickover.errors import ConfigurationError, TickoverError
+from tickover.execution import System
+from tickover.ground.raw import connect_raw
+
+# How long a move waits for the tick that the old system is running, in seconds.
+BOUNDARY_TIMEOUT_S = 600.0
+
+
+class Held(ConfigurationError):
+    """Somebody holds the route: it does not move to the new system until the hold is released."""
+
+
+class RouteMoved(TickoverError):
+    """The route is no longer where it was when the move was decided."""
+
+
+class NoBoundary(TickoverError):
+    """The old system's tick did not end in time, so there was no boundary to move at."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Route:
+    """Who is in charge, under which epoch, since when, by whom, and why; immutable. holds: how many hold it."""
+
+    owner: System
+    epoch: int
+    holds: int
+    author: str
+    reason: str
+    changed_at: dt.datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Hold:
+    """A hold; immutable. released_at: None while it holds."""
+
+    number: int
+    author: str
+    reason: str
+    created_at: dt.datetime
+    released_at: dt.datetime | None
+
+
+_READ = "SELECT owner, epoch, holds, author, reason, changed_at FROM route WHERE id = 1"
+
+
+def who() -> str:
+    """Who acts here, for the record: user and host."""
+    return f"{getpass.getuser()}@{socket.gethostname()}"
+
+
+@contextmanager
+def _session() -> Iterator[Any]:
+    with (
+        closing(connect_raw(application_name="tickover route")) as connection,
+        connection,
+        connection.cursor() as do,
+    ):
+        yield do
+
+
+def _route(row: tuple[Any, ...]) -> Route:
+    return Route(
+        owner=System(row[0]), epoch=row[1], holds=row[2], author=row[3], reason=row[4], changed_at=row[5]
+    )  # fmt: skip
+
+
+def read_route() -> Route:
+    """The route as it stands."""
+    with _session() as do:
+        do.execute(_READ)
+        return _route(do.fetchall()[0])
+
+
+def history() -> list[Route]:
+    """Every route that there was, the first one first."""
+    with _session() as do:
+        do.execute("SELECT owner, epoch, 0, author, reason, changed_at FROM route_history ORDER BY epoch")
+        return [_route(row) for row in do.fetchall()]
+
+
+def move(seen: Route, to: System, *, author: str, reason: str, timeout_s: float = BOUNDARY_TIMEOUT_S) -> Route:
+    """Put a system in charge, at a boundary between ticks, and return the new route.
+
+    seen: the route that the decision was made on. A move to the new system is refused while anyone holds the route; a
+    move back never is. The old system's running tick is waited for, `timeout_s` seconds at most; the new one's is
+    fenced: nothing that it did counts yet. Raises Held, RouteMoved, NoBoundary, and then nothing has changed.
+    """
+    with _session() as do:
+        do.execute("SELECT set_config('lock_timeout', %s, true)", (f"{max(1, round(timeout_s * 1000))}ms",))
+        do.execute("SET LOCAL statement_timeout = 0")
+        try:
+            do.execute("SELECT pg_advisory_xact_lock(%s)", (ROUTE_LOCK,))
+        except psycopg2.errors.LockNotAvailable as error:
+            raise NoBoundary(
+                f"a tick of the old system has not ended within {timeout_s:g} s; nothing was changed. "
+                "Run the command again, or stop `tickover serve` first"
+            ) from error
+        do.execute(
+            "UPDATE route SET owner = %s, epoch = epoch + 1, author = %s, reason = %s, "
+            "changed_at = clock_timestamp() WHERE id = 1 AND epoch = %s AND (holds = 0 OR %s) "
+            "RETURNING owner, epoch, holds, author, reason, changed_at",
+            (to.value, author, reason, seen.epoch, to is System.LEGACY),
+        )
+        rows = do.fetchall()
+        if not rows:
+            do.execute(_READ)
+            now = _route(do.fetchall()[0])
+            if now.epoch != seen.epoch:
+                raise RouteMoved(
+                    f"the route has moved meanwhile: {now.owner} is in charge since epoch {now.epoch}; "
+                    "`tickover route` shows it"
+                )
+            raise Held(
+                f"the route is held by {now.holds}; `tickover route` shows why, `tickover release` ends a hold"
+            )
+        do.execute(
+            "INSERT INTO route_history (epoch, owner, author, reason, changed_at) VALUES (%s, %s, %s, %s, %s)",
+            (rows[0][1], rows[0][0], author, reason, rows[0][5]),
+        )
+        return _route(rows[0])
+
+
+def hold(author: str, reason: str) -> int:
+    """Keep the route from moving to the new system, and return the hold's number."""
+    with _session() as do:
+        do.execute("UPDATE route SET holds = holds + 1 WHERE id = 1")
+        do.execute("INSERT INTO route_holds (author, reason) VALUES (%s, %s) RETURNING number", (author, reason))
+        return int(do.fetchall()[0][0])
+
+
+def release(number: int) -> None:
+    """End a hold. Raises ConfigurationError if there is none of that number."""
+    with _session() as do:
+        do.execute(
+            "UPDATE route_holds SET released_at = clock_timestamp() WHERE number = %s AND released_at IS NULL "
+            "RETURNING number",
+            (number,),
+        )
+        if not do.fetchall():
+            raise ConfigurationError(f"there is no hold {number} to release; `tickover route` lists them")
+        do.execute("UPDATE route SET holds = holds - 1 WHERE id = 1")
+
+
+def holds() -> list[Hold]:
+    """The holds that are in force."""
+    with _session() as do:
+        do.execute(
+            "SELECT number, author, reason, created_at, released_at FROM route_holds WHERE released_at IS NULL "
+            "ORDER BY number"
+        )
+        return [
+            Hold(number=row[0], author=row[1], reason=row[2], created_at=row[3], released_at=row[4])
+            for row in do.fetchall()
+        ]

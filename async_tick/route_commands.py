@@ -1,0 +1,139 @@
+"""Commands `serve`, `route`, `hold`, `release` and `rollback`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from async_tick.surroundings import own_worker, surroundings, workload_option
+from tickover.errors import ConfigurationError
+from tickover.ground.commands import ready_database
+from tickover.ground.settings import get_settings
+from tickover.loading import load_workload
+
+
+def _home(home: Path | None, run: str) -> Path:
+    return home or get_settings().data_dir.expanduser().absolute() / "home" / run
+
+
+_run = click.option("--run", default="main", show_default=True, show_envvar=True, help="Name of the loop's run.")
+_place = click.option(
+    "--home", type=click.Path(file_okay=False, path_type=Path), default=None, show_envvar=True,
+    help="The old system's home, and where effects go.  [default: home/RUN in the data directory]",
+)  # fmt: skip
+_author = click.option("--author", default=None, show_envvar=True, help="Who acts.  [default: user and host]")
+
+
+@click.command("serve")
+@workload_option
+@_run
+@click.option("--every", "every_s", type=click.FloatRange(0), default=60.0, show_default=True, show_envvar=True)
+@click.option("--ticks", type=click.IntRange(1), default=None, show_envvar=True, help="[default: until stopped]")
+@_place
+def serve(workload: str | None, run: str, every_s: float, ticks: int | None, home: Path | None) -> None:
+    """Run the job's loop: each tick goes to the system in charge, counts once, and its effects are delivered."""
+    from async_tick.loop import Loop, TickEnd
+
+    def tell(ended: TickEnd, overran: bool) -> None:
+        late = ", overran its interval" if overran else ""
+        click.echo(
+            f"tick {ended.tick}: {ended.owner} {ended.status} in {ended.duration_ms:.0f} ms, "
+            f"{ended.effects} effects{late}"
+        )
+
+    with surroundings(workload, services=True):
+        settings = get_settings()
+        loop = Loop(
+            load_workload(settings.workload), settings.workload, run, _home(home, run), every_s=every_s,
+            time_scale=settings.time_scale, model_url=settings.model_url,
+        )  # fmt: skip
+        with own_worker(settings.concurrency):
+            try:
+                loop.serve(ticks, tell)
+            except KeyboardInterrupt:
+                click.echo(f"stopped; `tickover serve --run {run}` goes on", err=True)
+                raise click.exceptions.Abort from None
+
+
+@click.command("route")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def route(as_json: bool) -> None:
+    """Show which system is in charge, since when, by whom and why; the holds; and how it was before."""
+    from async_tick.route import history, holds, read_route
+
+    with ready_database():
+        now, before, held = read_route(), history(), holds()
+    document: dict[str, Any] = {
+        "owner": now.owner.value, "epoch": now.epoch, "since": now.changed_at.isoformat(timespec="seconds"),
+        "author": now.author, "reason": now.reason,
+        "holds": [{"number": each.number, "author": each.author, "reason": each.reason,
+                   "since": each.created_at.isoformat(timespec="seconds")} for each in held],
+        "history": [{"epoch": each.epoch, "owner": each.owner.value, "author": each.author, "reason": each.reason,
+                     "at": each.changed_at.isoformat(timespec="seconds")} for each in before],
+    }  # fmt: skip
+    if as_json:
+        click.echo(json.dumps(document))
+        return
+    click.echo(f"{document['owner']} is in charge since {document['since']}, epoch {now.epoch}")
+    click.echo(f"  by {now.author}: {now.reason}")
+    for each in document["holds"]:
+        click.echo(f"held ({each['number']}) since {each['since']} by {each['author']}: {each['reason']}")
+    click.echo("history")
+    for each in document["history"]:
+        click.echo(f"  {each['epoch']:>4}  {each['at']}  {each['owner']:<7} {each['author']}: {each['reason']}")
+
+
+@click.command("hold")
+@click.option("--reason", required=True, show_envvar=True, help="Why nobody should switch.")
+@_author
+def hold(reason: str, author: str | None) -> None:
+    """Keep the route from moving to the new system until the hold is released. Rollback stays possible."""
+    from async_tick.route import hold as take
+    from async_tick.route import who
+
+    with ready_database():
+        number = take(author or who(), reason)
+    click.echo(f"hold {number}; `tickover release {number}` ends it")
+
+
+@click.command("release")
+@click.argument("number", type=int)
+def release(number: int) -> None:
+    """End a hold."""
+    from async_tick.route import release as end
+
+    with ready_database():
+        end(number)
+    click.echo(f"hold {number} is released")
+
+
+@click.command("rollback")
+@workload_option
+@_run
+@_place
+@click.option("--reason", required=True, show_envvar=True, help="Why, for the record.")
+@_author
+def rollback(workload: str | None, run: str, home: Path | None, reason: str, author: str | None) -> None:
+    """Put the old system back in charge, now: also when workers, broker or the loop are dead. Nothing that was
+    written since the switchover is lost: the old system's store gets the state as the new one left it."""
+    from async_tick.rollback import roll_back
+    from async_tick.route import read_route
+    from tickover.execution import System
+
+    with surroundings(workload):
+        found = load_workload(get_settings().workload)
+        before = read_route()
+        if before.owner is System.LEGACY:
+            raise ConfigurationError("the old system is in charge already; `tickover route` shows since when")
+        now, written = roll_back(before, found, run, _home(home, run), author=author, reason=reason)
+    click.echo(f"legacy is in charge, epoch {now.epoch}")
+    if written is not None:
+        click.echo(f"its store in {_home(home, run)} holds the state after tick {written}")
+    else:
+        click.echo("its store gets the latest state from the loop, before its first tick", err=True)
+
+
+COMMANDS: list[click.Command] = [serve, route, hold, release, rollback]

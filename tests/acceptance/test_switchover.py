@@ -1,0 +1,98 @@
+"""One command over, one command back, on the command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, clean_environment
+
+
+@pytest.fixture
+def environment() -> Iterator[dict[str, str]]:
+    """A user with an empty data directory, whose servers stay up."""
+    data_dir = Path(tempfile.mkdtemp(prefix="tickover-switchover-"))
+    data_dir.chmod(0o755)
+    found = clean_environment(TICKOVER_DATA_DIR=str(data_dir), TICKOVER_TIME_SCALE="0.01")
+    run(found, "servers", "start")
+    yield found
+    run(found, "servers", "stop")
+    shutil.rmtree(data_dir)
+
+
+def run(environment: dict[str, str], *arguments: str, code: int = 0) -> str:
+    done = subprocess.run(
+        [sys.executable, "cli.py", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True,
+        check=False, timeout=100,
+    )  # fmt: skip
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def _served(environment: dict[str, str], ticks: int) -> list[str]:
+    lines = run(environment, "serve", "--ticks", str(ticks), "--every", "0").splitlines()
+    return [" ".join(line.split()[:4]) for line in lines if line.startswith("tick ")]
+
+
+def _memories(environment: dict[str, str]) -> int:
+    import sqlite3
+    from contextlib import closing
+
+    home = Path(environment["TICKOVER_DATA_DIR"]) / "home" / "main"
+    with closing(sqlite3.connect(home / "being.db")) as db:
+        return int(db.execute("SELECT count(*) FROM memories").fetchone()[0])
+
+
+def test_over_and_back_and_nothing_is_lost(environment: dict[str, str]) -> None:
+    """The old system serves, then the new one, then the old one again from the state that the new one left."""
+    assert _served(environment, 2) == ["tick 0: legacy done", "tick 1: legacy done"]
+    assert _memories(environment) == 4
+    refused = run(environment, "switchover", "--yes", code=1)
+    assert "FAILED  verdict" in refused and "not switched" in refused
+    assert json.loads(run(environment, "route", "--json"))["owner"] == "legacy"
+    assert "dry run" in run(environment, "switchover", "--dry-run", "--force", "--reason", "trial")
+    run(environment, "switchover", "--force", code=2)
+    run(environment, "switchover", "--yes", "--force", "--reason", "trial")
+    assert _served(environment, 2) == ["tick 2: async done", "tick 3: async done"]
+    assert _memories(environment) == 4
+    run(environment, "rollback", "--reason", "enough")
+    # What the new system remembered stands in the old one's store, before that runs again.
+    assert _memories(environment) == 8
+    assert _served(environment, 1) == ["tick 4: legacy done"]
+    assert _memories(environment) == 10
+    history = json.loads(run(environment, "route", "--json"))["history"]
+    assert [each["owner"] for each in history] == ["legacy", "async", "legacy"]
+    assert "forced" in history[1]["reason"] and history[2]["reason"] == "enough"
+    home = Path(environment["TICKOVER_DATA_DIR"]) / "home" / "main"
+    assert len(list((home / "notes").glob("*.md"))) == 5
+    run(environment, "rollback", "--reason", "again", code=2)
+
+
+def test_a_tick_of_the_old_system_that_was_cut_off_is_lost_and_not_run_again(environment: dict[str, str]) -> None:
+    """kill -9 of the loop under the old system's tick: the next loop counts it as lost and goes on."""
+    slow = {**environment, "TICKOVER_TIME_SCALE": "1"}
+    loop = subprocess.Popen(
+        [sys.executable, "cli.py", "serve", "--every", "0"], cwd=ROOT, env=slow, stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL, text=True, start_new_session=True,
+    )  # fmt: skip
+    assert loop.stdout is not None
+    try:
+        first = loop.stdout.readline()
+        assert first.startswith("tick 0: legacy")
+    finally:
+        os.kill(loop.pid, signal.SIGKILL)
+        loop.wait()
+        loop.stdout.close()
+    # Back to back, the next tick had begun, or was about to.
+    ended = _served(environment, 2)
+    assert ended[0] in ("tick 1: legacy lost", "tick 1: legacy done")
+    assert ended[1] == "tick 2: legacy done"
