@@ -159,4 +159,35 @@ def current() -> int:
     return int(ExitCode.OK)
 
 
+@db.command("backup")
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--prove", "proves", is_flag=True, help="Restore it once, into a database made for that.")
+def backup(folder: Path, proves: bool) -> None:
+    """Write the database to a new FOLDER, from one snapshot; nobody who works in it is disturbed."""
+    from tickover.ground import servers
+    from tickover.ground.backup import back_up, prove
+    from tickover.ground.settings import get_settings
+
+    with servers.use(get_settings(), broker=False) as endpoints:
+        made = back_up(endpoints.database_url, folder)
+        proved = ""
+        if proves:
+            prove(endpoints.database_url, folder)
+            proved = ", restored once and found equal"
+    click.echo(f"{folder}: {len(made.rows)} tables, {sum(made.rows.values())} rows, schema {made.schema}{proved}")
+
+
+@db.command("restore")
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+def restore(folder: Path) -> None:
+    """Write a backup into an empty database: of a new TICKOVER_DATA_DIR, or that which DATABASE_URL names."""
+    from tickover.ground import servers
+    from tickover.ground.backup import restore as write
+    from tickover.ground.settings import get_settings
+
+    with servers.use(get_settings(), broker=False) as endpoints:
+        made = write(endpoints.database_url, folder)
+    click.echo(f"restored {len(made.rows)} tables, {sum(made.rows.values())} rows, as of {made.made_at}")
+
+
 COMMANDS: list[click.Command] = [servers_group, db]

@@ -176,6 +176,14 @@ def _binaries() -> tuple[Path, int]:
     return found[max(found)], max(found)
 
 
+def embedded_tools() -> list[Path]:
+    """The folder of the wheel's PostgreSQL programs; empty where there is no wheel."""
+    try:
+        return [_binaries()[0]]
+    except InfrastructureError:
+        return []
+
+
 def _unprivileged_user(data: Path) -> tuple[int, int]:
     import pwd
 
