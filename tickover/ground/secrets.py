@@ -7,8 +7,9 @@ import re
 
 HIDDEN = "***"
 
-# The password runs to the last @ before white space, a quote or a further URL: people put unescaped @, / and : there.
-_URL_PASSWORD = re.compile(r"(?P<head>[a-zA-Z][a-zA-Z0-9+.-]*://[^\s:/@'\"]*):(?P<password>(?:(?!://)[^\s'\"])*)@")
+# The password runs to the last @ before white space or a quote: people put unescaped @, / and : there. What looks
+# like a further URL may be part of it too; to hide an address too much is better than to show a password.
+_URL_PASSWORD = re.compile(r"(?P<head>[a-zA-Z][a-zA-Z0-9+.-]*://[^\s:/@'\"]*):(?P<password>[^\s'\"]*)@")
 # A password as a parameter: of a URL's query, of a libpq string, of a JSON document or of a Python dict.
 _PARAMETER = re.compile(
     r"(?i)(?P<head>\b(?:pg|ssl)?password['\"]?\s*[=:]\s*)(?:'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|[^&\s'\",;}]+)"

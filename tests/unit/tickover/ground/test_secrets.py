@@ -21,6 +21,8 @@ PASSWORD = "s3cr3t"
         f"amqp://guest:{PASSWORD}@host// and amqp://guest:{PASSWORD}@other//",
         f"postgresql://user:{PASSWORD}@with@signs@host/db",
         f"postgresql://user:{PASSWORD}/with/slashes:9@host/db",
+        f"postgresql://user:{PASSWORD}://{PASSWORD}@host/db",
+        f"redis://host1:6379/0,redis://:{PASSWORD}@host2/0",
         f"postgresql+psycopg2://user:{PASSWORD}@/db?host=/tmp/x",
         f"postgresql://host/db?user=u&password={PASSWORD}&sslmode=require",
         f"host=h password={PASSWORD} dbname=d",
