@@ -31,7 +31,7 @@ def test_a_thousand_ticks_without_a_mismatch(tmp_path: Path, monkeypatch: pytest
     """Malformed and failing answers included: each tick is equal, or better where the old system gave up."""
     graph = Graph.of(PORT)
     kinds: Counter[Kind] = Counter()
-    server = ModelServer(ModelSettings.quick(malformed_rate=0.05, error_rate=0.01)).start()
+    server = ModelServer(ModelSettings.quick(malformed_rate=0.05, error_rate=0.003)).start()
     monkeypatch.setenv("TICKOVER_MODEL_URL", server.url)
     forget_clients()
     try:
