@@ -27,7 +27,7 @@ class Fenced(TickoverError):
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Charge:
     """The right to run a tick: its runner's token, the epoch under which it was given, and the system that owns the
-    tick; immutable. begun_before: another runner had begun it, and is gone."""
+    tick; immutable. begun_before: a runner that is gone had begun it with the same owner."""
 
     run: str
     tick: int
@@ -61,28 +61,44 @@ def take_charge(
     `async_tick.loop`.
     """
     with _transaction(connection) as do:
-        do.execute("SELECT pg_advisory_xact_lock_shared(%s)", (ROUTE_LOCK,))
-        do.execute("SELECT epoch, owner FROM route WHERE id = 1")
-        epoch, owner = do.fetchall()[0]
-        if not legacy_is_there:
-            owner = System.ASYNC.value
-        do.execute("SELECT owner, epoch FROM ticks WHERE run = %s AND tick = %s", (run, tick))
-        known = do.fetchone()
-        if known is not None and (known[1] == epoch or known[0] == System.LEGACY.value):
-            # What the old system began it has done to the world, whoever is in charge by now.
-            owner = known[0]
+        epoch, owner, begun_before = _standing(do, run, tick, legacy_is_there)
         do.execute(
             "INSERT INTO ticks (run, tick, owner, runner_token, epoch, execution_id) "
             "VALUES (%s, %s, %s, %s, %s, %s) "
             "ON CONFLICT (run, tick) DO UPDATE SET runner_token = excluded.runner_token, epoch = excluded.epoch, "
             "owner = excluded.owner WHERE ticks.adopted_at IS NULL RETURNING tick",
-            (run, tick, owner, token, epoch, execution_id),
+            (run, tick, owner.value, token, epoch, execution_id),
         )
         if do.fetchone() is None:
             raise Fenced(f"tick {tick} of run {run} is over already; go on with the next one")
-    return Charge(
-        run=run, tick=tick, token=token, epoch=int(epoch), owner=System(owner), begun_before=known is not None
-    )
+    return Charge(run=run, tick=tick, token=token, epoch=epoch, owner=owner, begun_before=begun_before)
+
+
+def who_is_next(
+    run: str, tick: int, *, legacy_is_there: bool = True, connection: Any = None
+) -> tuple[System, bool]:  # fmt: skip
+    """Who would get a tick now, and whether that system began it. It stays so while the route's lock is held."""
+    with _transaction(connection) as do:
+        return _standing(do, run, tick, legacy_is_there)[1:]
+
+
+def _standing(do: Any, run: str, tick: int, legacy_is_there: bool) -> tuple[int, System, bool]:
+    """Epoch, owner, and whether that owner had begun the tick."""
+    do.execute("SELECT pg_advisory_xact_lock_shared(%s)", (ROUTE_LOCK,))
+    do.execute("SELECT epoch, owner FROM route WHERE id = 1")
+    epoch, in_charge = do.fetchall()[0]
+    if not legacy_is_there:
+        in_charge = System.ASYNC.value
+    do.execute("SELECT owner, epoch FROM ticks WHERE run = %s AND tick = %s", (run, tick))
+    known = do.fetchone()
+    if known is None:
+        return int(epoch), System(in_charge), False
+    if legacy_is_there and known[0] == System.LEGACY.value:
+        # What the old system began it has done to the world, whoever is in charge by now.
+        return int(epoch), System.LEGACY, True
+    # What the new system began under an older epoch is scratch, and no part of what the old one is given to do.
+    owner = known[0] if known[1] == epoch else in_charge
+    return int(epoch), System(owner), owner == known[0]
 
 
 def adopt(charge: Charge, workflow: Workflow, ended: ExecutionOutcome, connection: Any = None) -> Json:

@@ -13,7 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from async_tick import orchestrator
-from async_tick.adoption import ROUTE_LOCK, Charge, Fenced, adopt, adopt_state, latest_state, owner_of, take_charge
+from async_tick.adoption import (
+    ROUTE_LOCK,
+    Charge,
+    Fenced,
+    adopt,
+    adopt_state,
+    latest_state,
+    owner_of,
+    take_charge,
+    who_is_next,
+)
 from async_tick.delivery import deliver_pending
 from async_tick.listener import listener
 from async_tick.outcome import ExecutionOutcome
@@ -117,6 +127,7 @@ class Loop:
         self._lock(connection, "pg_advisory_lock_shared")
         held = True
         try:
+            self._hand_over(number, state, connection)
             charge = take_charge(
                 self.run, number, str(key), str(uuid.uuid4()), legacy_is_there=self._has_legacy, connection=connection
             )
@@ -140,14 +151,23 @@ class Loop:
             return start
         return normalise(self.workflow.read_state(self.home), self.workflow.normalise)
 
+    def _hand_over(self, tick: int, state: Json, connection: Any) -> None:
+        """Bring the old system's store up to date, if it is about to run a tick after one that it did not run.
+
+        Before the tick is claimed: a tick that the old system was seen to have begun means that its store is whole.
+        """
+        owner, begun = who_is_next(self.run, tick, legacy_is_there=self._has_legacy, connection=connection)
+        if owner is not System.LEGACY or begun:
+            return
+        if tick == 0 or owner_of(self.run, tick - 1, connection) is not System.LEGACY:
+            self._legacy.write_state(state)
+
     def _on_legacy(self, charge: Charge, state: Json, connection: Any) -> TickEnd:
         if charge.begun_before:
             adopt_state(charge, Outcome.LOST.value, self._legacy.read_state(), connection=connection)
             return TickEnd(
                 tick=charge.tick, owner=System.LEGACY, status=Outcome.LOST.value, duration_ms=0.0, effects=0
             )
-        if charge.tick == 0 or owner_of(self.run, charge.tick - 1, connection) is not System.LEGACY:
-            self._legacy.write_state(state)
         seen = self._legacy.run_tick(
             LegacyRequest(run=self.run, tick=charge.tick, started_at=dt.datetime.now(dt.UTC))
         )  # fmt: skip

@@ -1,0 +1,114 @@
+"""The loop on real servers, with the old system in a process of its own: what each crash and each move leaves."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from contextlib import closing
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from tests.integration.engine_support import StartWorker, until
+from tests.integration.route_job import job, read_state, write_state
+
+WORKLOAD = "tests.integration.route_job:job"
+
+
+@pytest.fixture
+def loop(orchestrator: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """A loop of the small job, and what the test asks it."""
+    monkeypatch.setenv("TICKOVER_WORKLOAD", WORKLOAD)
+    from async_tick.loop import Loop
+
+    return Loop(job, WORKLOAD, "run", tmp_path / "home", every_s=0, time_scale=1.0)
+
+
+def entries(home: Path) -> list[list[Any]]:
+    """The list as the old system's store has it."""
+    found: list[list[Any]] = read_state(home)["entries"]
+    return found
+
+
+def move(to: str) -> None:
+    from async_tick.route import move as move_to
+    from async_tick.route import read_route
+    from tickover.execution import System
+
+    move_to(read_route(), System(to), author="test", reason="test")
+
+
+def rows() -> list[tuple[Any, ...]]:
+    from tickover.ground.raw import connect_raw
+
+    with closing(connect_raw()) as connection, connection.cursor() as do:
+        do.execute("SELECT tick, owner, outcome FROM ticks WHERE run = 'run' ORDER BY tick")
+        return list(do.fetchall())
+
+
+def test_a_rollback_under_a_running_tick_keeps_all_that_was_written(loop: Any, tmp_path: Path) -> None:
+    """No worker is there, so the new system's tick never ends: after the rollback the old system runs that very tick,
+    from the state that the new one had left, and not from its own older store."""
+    from async_tick.adoption import adopt_state, take_charge
+
+    write_state(tmp_path / "home", {"entries": [["old", "legacy"]]})
+    move("async")
+    charge = take_charge("run", 0, "run/0/async/control/1", str(uuid.uuid4()))
+    adopt_state(charge, "done", {"entries": [["old", "legacy"], [0, "async"]]})
+    ended: list[Any] = []
+    server = threading.Thread(target=lambda: loop.serve(1, lambda end, late: ended.append(end)))
+    server.start()
+    try:
+        until(lambda: len(rows()) == 2)
+        assert rows()[1] == (1, "async", None)
+        move("legacy")
+        server.join(30)
+    finally:
+        loop.stopped.set()
+        server.join()
+    assert [(end.tick, end.owner.value, end.status) for end in ended] == [(1, "legacy", "done")]
+    assert entries(tmp_path / "home") == [["old", "legacy"], [0, "async"], [1, "legacy"]]
+
+
+def test_a_crash_while_the_store_is_written_loses_nothing(
+    loop: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loop dies while it hands the state to the old system: the next loop hands it over again, whole."""
+    from async_tick.adoption import adopt_state, take_charge
+    from tickover.boundary.child import LegacyProcess
+
+    move("async")
+    adopt_state(
+        take_charge("run", 0, "run/0/async/control/1", str(uuid.uuid4())), "done", {"entries": [[0, "async"]]}
+    )  # fmt: skip
+    move("legacy")
+    with monkeypatch.context() as patch:
+
+        def dies(self: LegacyProcess, document: Any) -> None:
+            raise ConnectionError("killed")
+
+        patch.setattr(LegacyProcess, "write_state", dies)
+        with pytest.raises(ConnectionError):
+            loop.serve(1, lambda end, late: None)
+    loop.serve(1, lambda end, late: None)
+    assert entries(tmp_path / "home") == [[0, "async"], [1, "legacy"]]
+    assert rows() == [(0, "async", "done"), (1, "legacy", "done")]
+
+
+def test_each_tick_goes_to_who_is_in_charge_with_the_state_of_the_one_before(
+    loop: Any, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    """Old, new, old: one list, in which each tick stands once, with its owner."""
+    start_worker("seven", pool="threads", TICKOVER_WORKLOAD=WORKLOAD)
+    for to in ("legacy", "async", "legacy"):
+        if to != "legacy" or rows():
+            move(to)
+        loop.serve(2, lambda end, late: None)
+    assert entries(tmp_path / "home") == [
+        [0, "legacy"], [1, "legacy"], [2, "async"], [3, "async"], [4, "legacy"], [5, "legacy"],
+    ]  # fmt: skip
+    assert [row[2] for row in rows()] == ["done"] * 6
+    ledger = (tmp_path / "home" / "ledger").read_text()
+    assert [line.split()[1] for line in ledger.splitlines() if line.startswith("delivered")] == ["2", "3"]
