@@ -308,7 +308,8 @@ BEGIN
             UPDATE step_runs s SET status = 'ready', token = NULL, owner = NULL, lease_until = NULL,
                    recoveries = s.recoveries + 1, attempt = greatest(s.attempt - (s.phase = 'run')::integer, 0),
                    run_at = clock_timestamp(), hint_due = clock_timestamp(), hints = 0
-            WHERE s.workflow_id = v.workflow_id AND s.step = v.step;
+            -- This very sweep may have cancelled it, by failing another step of its execution.
+            WHERE s.workflow_id = v.workflow_id AND s.step = v.step AND s.token = v.token;
         END IF;
     END LOOP;
     RETURN QUERY
