@@ -18,6 +18,8 @@ from tickover.workflow import Workflow
 
 # The advisory transaction lock of the route: writers take it shared, a move of the route exclusively.
 ROUTE_LOCK = 731_652_901
+# Held shared while a tick is claimed: who holds it exclusively sees to it that no further tick begins.
+BOUNDARY_LOCK = 731_652_902
 
 
 class Fenced(TickoverError):

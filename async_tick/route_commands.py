@@ -8,14 +8,14 @@ from typing import Any
 
 import click
 
-from async_tick.surroundings import own_worker, surroundings, workload_option
+from async_tick.surroundings import ending_by_signal, own_worker, surroundings, workload_option
 from tickover.errors import ConfigurationError
 from tickover.ground.commands import ready_database
 from tickover.ground.settings import get_settings
 from tickover.loading import load_workload
 
 
-def _home(home: Path | None, run: str) -> Path:
+def home_of(home: Path | None, run: str) -> Path:
     return home or get_settings().data_dir.expanduser().absolute() / "home" / run
 
 
@@ -35,7 +35,8 @@ _author = click.option("--author", default=None, show_envvar=True, help="Who act
 @_place
 def serve(workload: str | None, run: str, every_s: float, ticks: int | None, home: Path | None) -> None:
     """Run the job's loop: each tick goes to the system in charge, counts once, and its effects are delivered."""
-    from async_tick.loop import Loop, TickEnd
+    from async_tick.loop import Loop
+    from async_tick.serving import Server, TickEnd
 
     def tell(ended: TickEnd, overran: bool) -> None:
         late = ", overran its interval" if overran else ""
@@ -46,16 +47,16 @@ def serve(workload: str | None, run: str, every_s: float, ticks: int | None, hom
 
     with surroundings(workload, services=True):
         settings = get_settings()
-        loop = Loop(
-            load_workload(settings.workload), settings.workload, run, _home(home, run), every_s=every_s,
+        server = Server(
+            load_workload(settings.workload), settings.workload, run, home_of(home, run),
             time_scale=settings.time_scale, model_url=settings.model_url,
         )  # fmt: skip
-        with own_worker(settings.concurrency):
-            try:
-                loop.serve(ticks, tell)
-            except KeyboardInterrupt:
-                click.echo(f"stopped; `tickover serve --run {run}` goes on", err=True)
-                raise click.exceptions.Abort from None
+        loop = Loop(server, every_s=every_s)
+        with own_worker(settings.concurrency, waits=not server.has_legacy), ending_by_signal(loop.stop):
+            loop.serve(ticks, tell)
+        if loop.stopped.is_set():
+            click.echo(f"stopped; `tickover serve --run {run}` goes on", err=True)
+            raise click.exceptions.Abort
 
 
 @click.command("route")
@@ -64,7 +65,7 @@ def route(as_json: bool) -> None:
     """Show which system is in charge, since when, by whom and why; the holds; and how it was before."""
     from async_tick.route import history, holds, read_route
 
-    with ready_database():
+    with ready_database(broker=False):
         now, before, held = read_route(), history(), holds()
     document: dict[str, Any] = {
         "owner": now.owner.value, "epoch": now.epoch, "since": now.changed_at.isoformat(timespec="seconds"),
@@ -94,7 +95,7 @@ def hold(reason: str, author: str | None) -> None:
     from async_tick.route import hold as take
     from async_tick.route import who
 
-    with ready_database():
+    with ready_database(broker=False):
         number = take(author or who(), reason)
     click.echo(f"hold {number}; `tickover release {number}` ends it")
 
@@ -105,7 +106,7 @@ def release(number: int) -> None:
     """End a hold."""
     from async_tick.route import release as end
 
-    with ready_database():
+    with ready_database(broker=False):
         end(number)
     click.echo(f"hold {number} is released")
 
@@ -116,22 +117,32 @@ def release(number: int) -> None:
 @_place
 @click.option("--reason", required=True, show_envvar=True, help="Why, for the record.")
 @_author
-def rollback(workload: str | None, run: str, home: Path | None, reason: str, author: str | None) -> None:
-    """Put the old system back in charge, now: also when workers, broker or the loop are dead. Nothing that was
-    written since the switchover is lost: the old system's store gets the state as the new one left it."""
-    from async_tick.rollback import roll_back
+@click.option("--force", is_flag=True, help="Do not wait for the new system's running tick; the old one runs it.")
+def rollback(
+    workload: str | None, run: str, home: Path | None, reason: str, author: str | None, force: bool
+) -> None:  # fmt: skip
+    """Put the old system back in charge: also when workers, broker or the loop are dead. Nothing that was written since
+    the switchover is lost: the old system's store gets the state as the new one left it. A running tick of the new
+    system is waited for, ten seconds at most, and only where it can end."""
+    from async_tick.rollback import WAIT_S, roll_back
     from async_tick.route import read_route
     from tickover.execution import System
 
-    with surroundings(workload):
+    with surroundings(workload, broker=False):
         found = load_workload(get_settings().workload)
         before = read_route()
         if before.owner is System.LEGACY:
             raise ConfigurationError("the old system is in charge already; `tickover route` shows since when")
-        now, written = roll_back(before, found, run, _home(home, run), author=author, reason=reason)
-    click.echo(f"legacy is in charge, epoch {now.epoch}")
-    if written is not None:
-        click.echo(f"its store in {_home(home, run)} holds the state after tick {written}")
+        done = roll_back(
+            before, found, run, home_of(home, run), author=author, reason=reason, wait_s=0.0 if force else WAIT_S
+        )
+    click.echo(f"legacy is in charge, epoch {done.route.epoch}")
+    if done.fenced:
+        click.echo("a running tick of the new system was cut off: nothing of it counts, the old system runs it")
+    if done.written is not None:
+        click.echo(f"its store in {home_of(home, run)} holds the state after tick {done.written}")
+    elif done.why_not is not None:
+        click.echo(f"its store is not written yet: {done.why_not}; `tickover serve` writes it before its first tick")
     else:
         click.echo("its store gets the latest state from the loop, before its first tick", err=True)
 

@@ -112,11 +112,11 @@ def run_worker(arguments: list[str], say: Callable[[str], None]) -> int:
 @contextlib.contextmanager
 def keep_worker(
     logs: Path, *, threads: int, name: str, env: Mapping[str, str] | None = None,
-    say: Callable[[str], None] = lambda text: None,
+    say: Callable[[str], None] = lambda text: None, waits: bool = True,
 ) -> Iterator[None]:  # fmt: skip
     """See to it that a worker is there as long as the context lasts: one is started where none is, and again if it
-    ends. What was started is stopped. logs: folder of its logs. Raises InfrastructureError if none comes up at
-    first."""
+    ends. What was started is stopped. logs: folder of its logs. waits: False to begin without it. Raises
+    InfrastructureError if none comes up at first."""
     over = threading.Event()
     own: list[WorkerProcess] = []
     numbers = itertools.count(1)
@@ -134,7 +134,9 @@ def keep_worker(
         say(f"no worker was there: started one ({threads} threads, log in {log_path})")
 
     def watch() -> None:
-        while not over.wait(LOOK_S):
+        pause_s = LOOK_S if waits else 0.0
+        while not over.wait(pause_s):
+            pause_s = LOOK_S
             try:
                 ensure()
             except (*LOST, InfrastructureError) as error:
@@ -142,7 +144,8 @@ def keep_worker(
 
     watcher = threading.Thread(target=watch, name="tickover-worker-keeper", daemon=True)
     try:
-        ensure()
+        if waits:
+            ensure()
         watcher.start()
         yield
     finally:

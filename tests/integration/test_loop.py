@@ -22,8 +22,9 @@ def loop(orchestrator: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     """A loop of the small job, and what the test asks it."""
     monkeypatch.setenv("TICKOVER_WORKLOAD", WORKLOAD)
     from async_tick.loop import Loop
+    from async_tick.serving import Server
 
-    return Loop(job, WORKLOAD, "run", tmp_path / "home", every_s=0, time_scale=1.0)
+    return Loop(Server(job, WORKLOAD, "run", tmp_path / "home", time_scale=1.0), every_s=0)
 
 
 def entries(home: Path) -> list[list[Any]]:

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tickover.boundary.home import take_home
 from tickover.boundary.observation import Late, LegacyObservation, LegacyRequest, Outcome, RoundTrip, StepObservation
 from tickover.canonical import Json
 from tickover.errors import InfrastructureError, TickoverError
@@ -22,6 +23,9 @@ from tickover.tape import TapeEntry
 
 # How long the process may take to import the user's code and answer, in seconds.
 _START_LIMIT_S = 60.0
+
+# How long another process that works in the home is waited for, in seconds: one whose parent was killed ends at once.
+_HOME_LIMIT_S = 10.0
 
 # How long a process whose pipe was closed may take to end, in seconds.
 _END_LIMIT_S = 5.0
@@ -45,7 +49,8 @@ class LegacyProcess:
     workload: `module:name` of the Workflow. home: legacy's directory, which becomes its working directory; made if
     it is missing. env: environment variables on top of this process's, and of `legacy_env`. time_scale, model_url:
     given to the workflow's `legacy_env`. project: directories put first on its module path, the working directory by
-    default. log: file for its standard output and error, `<home>.log` by default.
+    default. log: file for its standard output and error, `<home>.log` by default. exclusive: the process holds its
+    home for as long as it lives, and one is started only when no other holds it; see `tickover.boundary.home`.
 
     It is started by the first command, and again by the next one after it died; it ends when this object is closed or
     this process ends. `kill` may be called from any thread.
@@ -61,8 +66,10 @@ class LegacyProcess:
         model_url: str | None = None,
         project: Sequence[Path | str] | None = None,
         log: Path | str | None = None,
+        exclusive: bool = False,
     ) -> None:
         self.workload, self.home = workload, Path(home).resolve()
+        self.exclusive = exclusive
         self.log = Path(log) if log is not None else self.home.with_name(self.home.name + ".log")
         self.starts = 0
         self.observed: tuple[str, ...] = ()
@@ -82,11 +89,12 @@ class LegacyProcess:
         return process.pid if process is not None and process.poll() is None else None
 
     def start(self) -> None:
-        """Start the process if none runs. Raises LegacyProcessError if the workload cannot be loaded."""
+        """Start the process if none runs. Raises LegacyProcessError if the workload cannot be loaded, HomeBusy."""
         with self._lock:
             if self.pid is not None:
                 return
             self._forget()
+            held = [take_home(self.home, _HOME_LIMIT_S)] if self.exclusive else []
             self.home.mkdir(parents=True, exist_ok=True)
             self.log.parent.mkdir(parents=True, exist_ok=True)
             child_reads, self._to = os.pipe()
@@ -99,15 +107,15 @@ class LegacyProcess:
             with self.log.open("ab") as log:
                 self._process = subprocess.Popen(
                     command,
-                    pass_fds=(child_reads, child_writes),
+                    pass_fds=(child_reads, child_writes, *held),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
                     env={**os.environ, "PYTHONPATH": _module_path(), **self._env},
                     start_new_session=True,
                 )
-            os.close(child_reads)
-            os.close(child_writes)
+            for descriptor in (child_reads, child_writes, *held):
+                os.close(descriptor)
             self.starts += 1
             self._ran = False
             try:
@@ -244,6 +252,7 @@ class LegacyProcess:
             except subprocess.TimeoutExpired:
                 self.kill()
                 status = process.wait()
+            self._kill_group(process.pid)
         self._forget()
         return LegacyProcessLost(f"the legacy process {what} during {command} (status {status}); see {self.log}")
 
