@@ -57,7 +57,7 @@ class Loop:
                             self.stopped.wait(max(0.0, (due - dt.datetime.now(dt.UTC)).total_seconds()))
                             ended = None if self.stopped.is_set() else self.server.tick(connection)
                             if ended is None:
-                                # Stopped, or the route has moved under the tick: who is in charge now runs it at once.
+                                # Stopped, or the route has moved: who is in charge now runs the tick at once.
                                 continue
                             now = dt.datetime.now(dt.UTC)
                             overran = self.interval > dt.timedelta(0) and now > due + self.interval
@@ -77,7 +77,7 @@ class Loop:
 
     @contextmanager
     def _connection(self, *, patient: bool) -> Iterator[Any]:
-        """The loop's connection, which holds the run. patient: this process held it, and its old session may linger."""
+        """The loop's connection, which holds the run. patient: it did before, and the old session may linger."""
         deadline = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=OLD_SESSION_S if patient else 0)
         with closing(connect_raw(application_name="tickover loop")) as connection:
             while not _try_lock(connection, loop_lock(self.run)):

@@ -121,9 +121,9 @@ def release(number: int) -> None:
 def rollback(
     workload: str | None, run: str, home: Path | None, reason: str, author: str | None, force: bool
 ) -> None:  # fmt: skip
-    """Put the old system back in charge: also when workers, broker or the loop are dead. Nothing that was written since
-    the switchover is lost: the old system's store gets the state as the new one left it. A running tick of the new
-    system is waited for, ten seconds at most, and only where it can end."""
+    """Put the old system back in charge: also when workers, broker or the loop are dead. Nothing that was written
+    since the switchover is lost: the old system's store gets the state as the new one left it. A running tick of the
+    new system is waited for, ten seconds at most, and only where it can end."""
     from async_tick.rollback import WAIT_S, roll_back
     from async_tick.route import read_route
     from tickover.execution import System

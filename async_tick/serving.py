@@ -50,7 +50,7 @@ class TickEnd:
 
 
 class Watch(Protocol):
-    """Asked after each tick of the new system, and about four times a second while one runs. It may move the route."""
+    """Asked after each tick of the new system, and four times a second while one runs. It may move the route."""
 
     def __call__(self, connection: Any, epoch: int, running_s: float | None) -> None:
         """connection: the loop's own, not in autocommit. running_s: since when a tick runs, None if it has ended."""
@@ -71,7 +71,7 @@ def legacy_is_there(workflow: Workflow) -> bool:
 class Server:
     """Runs the ticks of a run, one at a time; the old system in a process of its own, in `home`.
 
-    stopped: set it, and a running tick of the old system is run to its end, one of the new system left to its workers.
+    stopped: set it, and a running tick of the old system is run to its end, one of the new one left to its workers.
     watch: see `Watch`; None for nobody.
     """
 
@@ -93,8 +93,8 @@ class Server:
         self.legacy.close()
 
     def tick(self, connection: Any) -> TickEnd | None:
-        """Run, adopt and deliver the next tick; None if it does not count, for the route has moved, or was left to the
-        workers. connection: the loop's own, not in autocommit.
+        """Run, adopt and deliver the next tick; None if it does not count, for the route has moved, or was left to
+        the workers. connection: the loop's own, not in autocommit.
         """
         self._deliver(connection)
         number, state = latest_state(self.run, self.workflow, connection)

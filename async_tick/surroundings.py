@@ -17,8 +17,8 @@ from tickover.loading import load_workload
 
 @contextlib.contextmanager
 def surroundings(workload: str | None, *, services: bool = False, broker: bool = True) -> Iterator[None]:
-    """Servers, schema, the workload's name and, where wanted, its scripted services, for a command's duration. broker:
-    False for what must work without one."""
+    """Servers, schema, the workload's name and, where wanted, its scripted services, for a command's duration.
+    broker: False for what must work without one."""
     name = workload or get_settings().workload
     workflow = load_workload(name)
     with contextlib.ExitStack() as stack:
@@ -34,8 +34,8 @@ def surroundings(workload: str | None, *, services: bool = False, broker: bool =
 
 @contextlib.contextmanager
 def own_worker(threads: int, *, waits: bool = True) -> Iterator[None]:
-    """A worker for a command's duration, unless one is there. waits: False for a command that has work without one, as
-    has a loop while the old system is in charge: then it is no error if none comes up."""
+    """A worker for a command's duration, unless one is there. waits: False for a command that has work without one,
+    as has a loop while the old system is in charge: then it is no error if none comes up."""
     from async_tick.worker import keep_worker
 
     logs = get_settings().data_dir.expanduser().absolute() / "logs"

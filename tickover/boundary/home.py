@@ -31,7 +31,7 @@ def take_home(home: Path, timeout_s: float) -> int:
             if time.monotonic() > deadline:
                 os.close(descriptor)
                 raise HomeBusy(
-                    f"another process works in {home}, perhaps one that was paused; `fuser {home}.lock` names it. End it"
+                    f"another process works in {home}, perhaps a paused one; `fuser {home}.lock` names it: end it"
                 ) from None
             time.sleep(0.02)  # the pace of asking for a lock that has no queue
         else:
