@@ -63,12 +63,44 @@ class Gates:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Budgets:
+    """What may go wrong after a switchover before it is undone by itself; immutable. None: no such guardrail.
+
+    window_ticks: how many ticks of the new system are watched. failed, lost, slow, mismatches: how many of them may
+    be so. latency_factor: how many times the old system's median a tick may take before it is slow. hung_s: seconds
+    that a tick may take at all. unserved_s: seconds that a tick may wait without any worker.
+    """
+
+    window_ticks: int = 60
+    failed: int | None = 1
+    lost: int | None = 2
+    slow: int | None = 6
+    latency_factor: float | None = 3.0
+    mismatches: int | None = 1
+    hung_s: float | None = 300.0
+    unserved_s: float | None = 30.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Switching:
+    """When a switchover may be made, and when it is over; immutable.
+
+    evidence_hours: how old the newest compared tick may be. quiet_hours: how long the new system must have been in
+    charge before what the old one left may be deleted.
+    """
+
+    evidence_hours: float = 24.0
+    quiet_hours: float = 168.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Policy:
     """A policy; immutable. Each rule's field is its name in the file.
 
     alpha: how often, at most, a system that breaks a critical budget is ever called READY. beta: how often, at most,
     one within all budgets is called NOT_READY. steps: step -> rule instead of `step_mismatch`, for steps that seldom
-    apply or matter less. waived: doors that no adapter watches and that may stay so.
+    apply or matter less. waived: doors that no adapter watches and that may stay so. guardrails, switchover: what
+    follows a verdict; no part of what it rests on.
     """
 
     name: str
@@ -89,6 +121,8 @@ class Policy:
     gates: Gates
     steps: Mapping[str, Rule] = field(default_factory=dict)
     waived: tuple[str, ...] = ()
+    guardrails: Budgets = field(default_factory=Budgets)
+    switchover: Switching = field(default_factory=Switching)
 
     def step(self, name: str) -> Rule:
         """The rule for mismatches of a step."""
@@ -107,14 +141,22 @@ class Policy:
         """The policy as a JSON document that `from_json` reads."""
         return {"format": FORMAT, **dataclasses.asdict(self)}
 
+    def judgement(self) -> dict[str, Any]:
+        """What of the document a verdict rests on. `from_json` reads it, with defaults for what follows a verdict."""
+        return {name: value for name, value in self.to_json().items() if name not in _AFTER}
+
     @property
     def digest(self) -> str:
-        """What identifies its content."""
-        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
+        """What identifies the policy as a judge: a changed guardrail makes no other evidence of a run."""
+        return hashlib.sha256(json.dumps(self.judgement(), sort_keys=True).encode()).hexdigest()
 
 
 _RULES = tuple(each.name for each in dataclasses.fields(Policy) if each.type == "Rule")
-_KEYS = ("format", "name", "alpha", "beta", *_RULES, "steps", "gates", "waived")
+_AFTER = ("guardrails", "switchover")
+_KEYS = ("format", "name", "alpha", "beta", *_RULES, "steps", "gates", "waived", *_AFTER)
+# Guardrails that count ticks: budgets, which may be 0, and the window.
+_BUDGETS = ("failed", "lost", "slow", "mismatches")
+_COUNTED = ("window_ticks", *_BUDGETS)
 # Which rule may say what, beside budget and critical.
 _EXTRA = {
     "speed": ("factor", "block"), "tail": ("factor",), "far_tail": ("factor",), "recovered_in_time": ("within_s",),
@@ -162,6 +204,8 @@ def from_json(document: Mapping[str, Any], *, source: str) -> Policy:
         beta=reader.share("beta", document),
         gates=reader.gates(document.get("gates")),
         waived=reader.texts("waived", document.get("waived", [])),
+        guardrails=reader.guardrails(document.get("guardrails", {})),
+        switchover=reader.switchover(document.get("switchover", {})),
         steps={step: reader.rule(f"steps.{step}", rule, ()) for step, rule in steps.items()},
         **{rule: reader.rule(rule, document.get(rule), _EXTRA.get(rule, ())) for rule in _RULES},
     )
@@ -255,3 +299,31 @@ class _Reader:
             trials_per_fault=whole("trials_per_fault"), completeness=number("completeness"), faults=faults,
             noise=self.share("gates.noise", table) if "noise" in table else DEFAULT_NOISE,
         )  # fmt: skip
+
+    def guardrails(self, value: Any) -> Budgets:
+        table = self.table("guardrails", value)
+        self.known("guardrails.", table, tuple(each.name for each in dataclasses.fields(Budgets)))
+        return Budgets(**{name: self.guardrail(name, table[name]) for name in table})
+
+    def guardrail(self, name: str, value: Any) -> Any:
+        """The value of a guardrail; None for one that is switched off."""
+        key, counted = f"guardrails.{name}", name in _COUNTED
+        if (value is False or value is None) and name != "window_ticks":
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise self.bad(key, f"must be a number, or false for none, not {value!r}")
+        found = self.number(key, value)
+        if found < 0 or (found == 0 and name not in _BUDGETS):
+            raise self.bad(key, f"must {'not be negative' if name in _BUDGETS else 'be above 0'}")
+        if counted and found != int(found):
+            raise self.bad(key, f"must be a whole number, not {found:g}")
+        return int(found) if counted else found
+
+    def switchover(self, value: Any) -> Switching:
+        table = self.table("switchover", value)
+        self.known("switchover.", table, tuple(each.name for each in dataclasses.fields(Switching)))
+        found = {name: self.number(f"switchover.{name}", table[name]) for name in table}
+        for name, hours in found.items():
+            if hours < 0:
+                raise self.bad(f"switchover.{name}", f"must be hours, 0 at least, not {hours:g}")
+        return Switching(**found)

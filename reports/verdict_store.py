@@ -55,7 +55,7 @@ class VerdictStore:
 
     def keep(self, run: str, evidence: Evidence, policy: Policy, verdict: Verdict) -> int:
         """Store a verdict; the number of the one that is there already, if nothing it rests on is new."""
-        inputs = {"evidence": _plain(evidence.to_json()), "policy": policy.to_json(), "version": __version__}
+        inputs = {"evidence": _plain(evidence.to_json()), "policy": policy.judgement(), "version": __version__}
         name = digest(inputs)
         query = select(Row.id).where(Row.run == run, Row.inputs_digest == name).order_by(Row.id.desc()).limit(1)
         with self.engine.begin() as connection:

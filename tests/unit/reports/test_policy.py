@@ -47,6 +47,18 @@ def test_a_built_in_policy_survives_json(name: str) -> None:
         ("[deadline]", "[deadline]\ncritical = false", "`deadline.critical` must be true"),
         ("[mismatch]", "[mismatch]\ncritical = 1", "`mismatch.critical` must be true"),
         ("[gates]", "[steps.meta]\nbudget = 2\n[gates]", "`steps.meta.budget` must lie between 0 and 1"),
+        ("failed = 1", "faild = 1", "`guardrails.faild` is unknown; did you mean `failed`"),
+        ("failed = 1", "failed = 1.5", "`guardrails.failed` must be a whole number"),
+        ("failed = 1", "failed = -1", "`guardrails.failed` must not be negative"),
+        ("failed = 1", "failed = true", "`guardrails.failed` must be a number, or false for none"),
+        ("window_ticks = 60", "window_ticks = 0", "`guardrails.window_ticks` must be above 0"),
+        ("window_ticks = 60", "window_ticks = false", "`guardrails.window_ticks` must be a number"),
+        ("hung_s = 300.0", "hung_s = 0", "`guardrails.hung_s` must be above 0"),
+        ("hung_s = 300.0", "hung_s = inf", "`guardrails.hung_s` must be a number"),
+        ("quiet_hours = 168", "quiet_hours = -1", "`switchover.quiet_hours` must be hours, 0 at least"),
+        ("quiet_hours = 168", "quiet_hours = 'a week'", "`switchover.quiet_hours` must be a number"),
+        ("evidence_hours", "evidence_hour", "`switchover.evidence_hour` is unknown; did you mean `evidence_hours`"),
+        ("[switchover]", "[[switchover]]", "`switchover` must be a table"),
     ],
 )  # fmt: skip
 def test_a_wrong_policy_is_refused_by_key(old: str, new: str, culprit: str) -> None:
@@ -70,6 +82,18 @@ def test_a_policy_may_name_faults_and_noise() -> None:
     assert (policy.gates.faults, policy.gates.noise) == (("hang",), 0.02)
     assert from_json(json.loads(json.dumps(policy.to_json())), source="stored") == policy
     assert policy.digest != plain.digest
+
+
+def test_what_follows_a_verdict_is_no_part_of_it() -> None:
+    """Guardrails and times survive JSON, and may change without a version's evidence becoming another's: what was
+    found NOT_READY stays so. A policy that was stored without them has the defaults."""
+    plain = parse_policy(PRODUCTION, source="mine.toml")
+    policy = parse_policy(PRODUCTION.replace("failed = 1", "failed = false"), source="mine.toml")
+    assert (plain.guardrails.failed, policy.guardrails.failed) == (1, None)
+    assert from_json(json.loads(json.dumps(policy.to_json())), source="stored") == policy
+    assert policy.digest == plain.digest
+    stored = from_json(policy.judgement(), source="stored")
+    assert stored.guardrails == plain.guardrails and stored.digest == policy.digest
 
 
 def test_steps_that_the_workload_lacks_are_named() -> None:

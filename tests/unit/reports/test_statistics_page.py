@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from reports.criterion import Status
-from reports.policy import Gates, Policy, Rule, load_policy
+from reports.policy import Budgets, Gates, Policy, Rule, Switching, load_policy
 from reports.statistics import clean_ticks, log_e_rate, more_ticks, rate_upper
 
 PAGE = (Path(__file__).parents[3] / "docs" / "statistics.md").read_text(encoding="utf-8")
@@ -46,6 +46,6 @@ def _grouped(number: int) -> str:
 
 def test_each_word_of_a_policy_is_explained() -> None:
     """No key, criterion or status is left out."""
-    fields = [each.name for kind in (Policy, Rule, Gates) for each in dataclasses.fields(kind)]
+    fields = [each.name for kind in (Policy, Rule, Gates, Budgets, Switching) for each in dataclasses.fields(kind)]
     words = {*fields, *Status, *load_policy("production").to_json()} - {"name", "format", "gates", "steps"}
     assert {word for word in words if f"`{word}`" not in PAGE and f"| {word} |" not in PAGE} == set()
