@@ -52,24 +52,26 @@ def _transaction(connection: Any = None) -> Iterator[Any]:
 
 
 def take_charge(
-    run: str, tick: int, execution_id: str, token: str, *, legacy_is_there: bool = True, connection: Any = None
+    run: str, tick: int, execution_id: str, token: str, *, legacy_is_there: bool = True, interval_s: float = 0.0,
+    connection: Any = None,
 ) -> Charge:  # fmt: skip
     """Claim a tick for the system in charge, or take it over from a runner that is gone; both write the token that
     alone may adopt it.
 
     A tick keeps the owner that it began with, unless the route has moved since: what was done under the old epoch can
-    no longer count. legacy_is_there: False puts the new system in charge whatever the route says. connection: not in
-    autocommit; None opens one. Raises Fenced if the tick has been adopted. Only one runner of a run may be alive: see
-    `async_tick.loop`.
+    no longer count. legacy_is_there: False puts the new system in charge whatever the route says. interval_s: of the
+    schedule, for the record. connection: not in autocommit; None opens one. Raises Fenced if the tick has been
+    adopted. Only one runner of a run may be alive: see `async_tick.loop`.
     """
     with _transaction(connection) as do:
         epoch, owner, begun_before = _standing(do, run, tick, legacy_is_there)
         do.execute(
-            "INSERT INTO ticks (run, tick, owner, runner_token, epoch, execution_id) "
-            "VALUES (%s, %s, %s, %s, %s, %s) "
+            "INSERT INTO ticks (run, tick, owner, runner_token, epoch, execution_id, interval_ms, claimed_at) "
+            "VALUES (%s, %s, %s, %s, %s, %s, %s, clock_timestamp()) "
             "ON CONFLICT (run, tick) DO UPDATE SET runner_token = excluded.runner_token, epoch = excluded.epoch, "
-            "owner = excluded.owner WHERE ticks.adopted_at IS NULL RETURNING tick",
-            (run, tick, owner.value, token, epoch, execution_id),
+            "owner = excluded.owner, interval_ms = excluded.interval_ms, claimed_at = excluded.claimed_at "
+            "WHERE ticks.adopted_at IS NULL RETURNING tick",
+            (run, tick, owner.value, token, epoch, execution_id, interval_s * 1000),
         )
         if do.fetchone() is None:
             raise Fenced(f"tick {tick} of run {run} is over already; go on with the next one")
@@ -125,7 +127,9 @@ def adopt_state(
     with _transaction(connection) as do:
         do.execute("SELECT pg_advisory_xact_lock_shared(%s)", (ROUTE_LOCK,))
         do.execute(
-            "UPDATE ticks SET outcome = %s, adopted_at = clock_timestamp() WHERE run = %s AND tick = %s "
+            "UPDATE ticks SET outcome = %s, adopted_at = clock_timestamp(), overran = coalesce(interval_ms > 0 "
+            "AND extract(epoch FROM clock_timestamp() - claimed_at) * 1000 > interval_ms, false) "
+            "WHERE run = %s AND tick = %s "
             "AND runner_token = %s::uuid AND epoch = %s AND adopted_at IS NULL "
             "AND epoch = (SELECT epoch FROM route WHERE id = 1) RETURNING tick",
             (outcome, charge.run, charge.tick, charge.token, charge.epoch),

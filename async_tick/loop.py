@@ -55,7 +55,11 @@ class Loop:
                         connected = True
                         while not self._is_over(done, ticks):
                             self.stopped.wait(max(0.0, (due - dt.datetime.now(dt.UTC)).total_seconds()))
-                            ended = None if self.stopped.is_set() else self.server.tick(connection)
+                            ended = (
+                                None
+                                if self.stopped.is_set()
+                                else self.server.tick(connection, self.interval.total_seconds())
+                            )
                             if ended is None:
                                 # Stopped, or the route has moved: who is in charge now runs the tick at once.
                                 continue

@@ -129,9 +129,14 @@ class EffectRow(Base):
 
 
 class Tick(Base):
-    """A tick that counts: who owns it, under which epoch, and what became of it (adopted, failed)."""
+    """A tick that counts: who owns it, under which epoch, and what became of it (done, failed, lost).
+
+    claimed_at: when its present runner began it. interval_ms: of the schedule it stood in, 0 for back to back.
+    comparison: what the system beside came to, as `shadow` names it; None where none ran, or it is not known yet.
+    """
 
     __tablename__ = "ticks"
+    __table_args__ = (Index("ix_ticks_epoch", "run", "epoch", "tick"),)
 
     run: Mapped[str] = mapped_column(Text, primary_key=True)
     tick: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
@@ -143,6 +148,8 @@ class Tick(Base):
     overran: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
     claimed_at: Mapped[dt.datetime] = mapped_column(_When, server_default=_NOW)
     adopted_at: Mapped[dt.datetime | None] = mapped_column(_When)
+    interval_ms: Mapped[float | None] = mapped_column(Double)
+    comparison: Mapped[str | None] = mapped_column(Text)
 
 
 class StateDocument(Base):
@@ -192,6 +199,7 @@ class Route(Base):
     author: Mapped[str] = mapped_column(Text)
     reason: Mapped[str] = mapped_column(Text)
     changed_at: Mapped[dt.datetime] = mapped_column(_When, server_default=_NOW)
+    guardrails: Mapped[str | None] = mapped_column(Text)
 
 
 class RouteChange(Base):
@@ -204,6 +212,7 @@ class RouteChange(Base):
     author: Mapped[str] = mapped_column(Text)
     reason: Mapped[str] = mapped_column(Text)
     changed_at: Mapped[dt.datetime] = mapped_column(_When)
+    guardrails: Mapped[str | None] = mapped_column(Text)
 
 
 class RouteHold(Base):

@@ -67,7 +67,7 @@ def roll_back(
         connection.autocommit = True
         with connection.cursor() as do:
             fenced = not _await_boundary(do, run, wait_s)
-            now = _move(do, seen, author or who(), reason)
+            now = move_back(do, seen, author or who(), reason)
             do.execute("SELECT pg_advisory_unlock_all()")
             do.execute(_LOCK_IS_FREE, (loop_lock(run),))
             if not do.fetchall()[0][0]:
@@ -107,7 +107,9 @@ def _is_served(do: Any, run: str) -> bool:
     return live_workers() > 0
 
 
-def _move(do: Any, seen: Route, author: str, reason: str) -> Route:
+def move_back(do: Any, seen: Route, author: str, reason: str) -> Route:
+    """Put the old system in charge, and end the sessions that keep the route from moving. do: a cursor of a
+    connection in autocommit. Raises RouteMoved."""
     try:
         return move(seen, System.LEGACY, author=author, reason=reason, timeout_s=STUCK_S)
     except NoBoundary:

@@ -18,6 +18,8 @@ from typing import Any
 import psycopg2
 
 from async_tick.adoption import ROUTE_LOCK
+from async_tick.guardrails import Guardrails
+from tickover.canonical import canonical_text, parse
 from tickover.errors import ConfigurationError, TickoverError
 from tickover.execution import System
 from tickover.ground.raw import connect_raw
@@ -40,7 +42,8 @@ class NoBoundary(TickoverError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Route:
-    """Who is in charge, under which epoch, since when, by whom, and why; immutable. holds: how many hold it."""
+    """Who is in charge, under which epoch, since when, by whom, and why; immutable. holds: how many hold it.
+    guardrails: those that were set when the new system was put in charge, None for none."""
 
     owner: System
     epoch: int
@@ -48,6 +51,7 @@ class Route:
     author: str
     reason: str
     changed_at: dt.datetime
+    guardrails: Guardrails | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,7 +65,7 @@ class Hold:
     released_at: dt.datetime | None
 
 
-_READ = "SELECT owner, epoch, holds, author, reason, changed_at FROM route WHERE id = 1"
+_READ = "SELECT owner, epoch, holds, author, reason, changed_at, guardrails FROM route WHERE id = 1"
 
 
 def who() -> str:
@@ -81,7 +85,8 @@ def _session() -> Iterator[Any]:
 
 def _route(row: tuple[Any, ...]) -> Route:
     return Route(
-        owner=System(row[0]), epoch=row[1], holds=row[2], author=row[3], reason=row[4], changed_at=row[5]
+        owner=System(row[0]), epoch=row[1], holds=row[2], author=row[3], reason=row[4], changed_at=row[5],
+        guardrails=None if row[6] is None else Guardrails.from_json(parse(row[6])),
     )  # fmt: skip
 
 
@@ -95,17 +100,22 @@ def read_route() -> Route:
 def history() -> list[Route]:
     """Every route that there was, the first one first."""
     with _session() as do:
-        do.execute("SELECT owner, epoch, 0, author, reason, changed_at FROM route_history ORDER BY epoch")
+        do.execute("SELECT owner, epoch, 0, author, reason, changed_at, guardrails FROM route_history ORDER BY epoch")
         return [_route(row) for row in do.fetchall()]
 
 
-def move(seen: Route, to: System, *, author: str, reason: str, timeout_s: float = BOUNDARY_TIMEOUT_S) -> Route:
+def move(
+    seen: Route, to: System, *, author: str, reason: str, timeout_s: float = BOUNDARY_TIMEOUT_S,
+    guardrails: Guardrails | None = None,
+) -> Route:  # fmt: skip
     """Put a system in charge, at a boundary between ticks, and return the new route.
 
     seen: the route that the decision was made on. A move to the new system is refused while anyone holds the route; a
     move back never is. The old system's running tick is waited for, `timeout_s` seconds at most; the new one's is
-    fenced: nothing that it did counts yet. Raises Held, RouteMoved, NoBoundary, and then nothing has changed.
+    fenced: nothing that it did counts yet. guardrails: what sends the route back by itself, None for nothing; a move
+    to the old system has none. Raises Held, RouteMoved, NoBoundary, and then nothing has changed.
     """
+    kept = None if guardrails is None or to is System.LEGACY else canonical_text(guardrails.to_json())
     with _session() as do:
         do.execute("SELECT set_config('lock_timeout', %s, true)", (f"{max(1, round(timeout_s * 1000))}ms",))
         do.execute("SET LOCAL statement_timeout = 0")
@@ -118,9 +128,9 @@ def move(seen: Route, to: System, *, author: str, reason: str, timeout_s: float 
             ) from error
         do.execute(
             "UPDATE route SET owner = %s, epoch = epoch + 1, author = %s, reason = %s, "
-            "changed_at = clock_timestamp() WHERE id = 1 AND epoch = %s AND (holds = 0 OR %s) "
-            "RETURNING owner, epoch, holds, author, reason, changed_at",
-            (to.value, author, reason, seen.epoch, to is System.LEGACY),
+            "guardrails = %s, changed_at = clock_timestamp() WHERE id = 1 AND epoch = %s AND (holds = 0 OR %s) "
+            "RETURNING owner, epoch, holds, author, reason, changed_at, guardrails",
+            (to.value, author, reason, kept, seen.epoch, to is System.LEGACY),
         )
         rows = do.fetchall()
         if not rows:
@@ -135,8 +145,9 @@ def move(seen: Route, to: System, *, author: str, reason: str, timeout_s: float 
                 f"the route is held by {now.holds}; `tickover route` shows why, `tickover release` ends a hold"
             )
         do.execute(
-            "INSERT INTO route_history (epoch, owner, author, reason, changed_at) VALUES (%s, %s, %s, %s, %s)",
-            (rows[0][1], rows[0][0], author, reason, rows[0][5]),
+            "INSERT INTO route_history (epoch, owner, author, reason, changed_at, guardrails) "
+            "VALUES (%s, %s, %s, %s, %s, %s)",
+            (rows[0][1], rows[0][0], author, reason, rows[0][5], kept),
         )
         return _route(rows[0])
 

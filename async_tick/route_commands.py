@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +14,10 @@ from tickover.errors import ConfigurationError
 from tickover.ground.commands import ready_database
 from tickover.ground.settings import get_settings
 from tickover.loading import load_workload
+
+if TYPE_CHECKING:
+    from async_tick.guardrails import Usage
+    from async_tick.route import Route
 
 
 def home_of(home: Path | None, run: str) -> Path:
@@ -35,6 +40,7 @@ _author = click.option("--author", default=None, show_envvar=True, help="Who act
 @_place
 def serve(workload: str | None, run: str, every_s: float, ticks: int | None, home: Path | None) -> None:
     """Run the job's loop: each tick goes to the system in charge, counts once, and its effects are delivered."""
+    from async_tick.guarding import Guard
     from async_tick.loop import Loop
     from async_tick.serving import Server, TickEnd
 
@@ -50,6 +56,7 @@ def serve(workload: str | None, run: str, every_s: float, ticks: int | None, hom
         server = Server(
             load_workload(settings.workload), settings.workload, run, home_of(home, run),
             time_scale=settings.time_scale, model_url=settings.model_url,
+            watch=Guard(run, lambda text: click.echo(text, err=True)),
         )  # fmt: skip
         loop = Loop(server, every_s=every_s)
         with own_worker(settings.concurrency, waits=not server.has_legacy), ending_by_signal(loop.stop):
@@ -62,18 +69,25 @@ def serve(workload: str | None, run: str, every_s: float, ticks: int | None, hom
 @click.command("route")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def route(as_json: bool) -> None:
-    """Show which system is in charge, since when, by whom and why; the holds; and how it was before."""
+    """Show which system is in charge, since when, by whom and why; guardrails and holds; and how it was before."""
+    from async_tick.guarding import usages
     from async_tick.route import history, holds, read_route
 
     with ready_database(broker=False):
         now, before, held = read_route(), history(), holds()
+        used = usages(now)
     document: dict[str, Any] = {
         "owner": now.owner.value, "epoch": now.epoch, "since": now.changed_at.isoformat(timespec="seconds"),
         "author": now.author, "reason": now.reason,
         "holds": [{"number": each.number, "author": each.author, "reason": each.reason,
                    "since": each.created_at.isoformat(timespec="seconds")} for each in held],
+        "guardrails": None if now.guardrails is None else {
+            "allowed": now.guardrails.to_json(), "used": {run: asdict(usage) for run, usage in used.items()},
+        },
         "history": [{"epoch": each.epoch, "owner": each.owner.value, "author": each.author, "reason": each.reason,
-                     "at": each.changed_at.isoformat(timespec="seconds")} for each in before],
+                     "at": each.changed_at.isoformat(timespec="seconds"),
+                     "guardrails": None if each.guardrails is None else each.guardrails.to_json()}
+                    for each in before],
     }  # fmt: skip
     if as_json:
         click.echo(json.dumps(document))
@@ -82,9 +96,25 @@ def route(as_json: bool) -> None:
     click.echo(f"  by {now.author}: {now.reason}")
     for each in document["holds"]:
         click.echo(f"held ({each['number']}) since {each['since']} by {each['author']}: {each['reason']}")
+    for line in _guardrail_lines(now, used):
+        click.echo(line)
     click.echo("history")
     for each in document["history"]:
         click.echo(f"  {each['epoch']:>4}  {each['at']}  {each['owner']:<7} {each['author']}: {each['reason']}")
+
+
+def _guardrail_lines(now: Route, used: dict[str, Usage]) -> list[str]:
+    from async_tick.guardrails import Usage, lines
+
+    if now.guardrails is None:
+        return []
+    window = now.guardrails.window_ticks
+    found = []
+    for run, usage in (used or {"": Usage()}).items():
+        stand = "over" if usage.ticks >= window else f"in force, {usage.ticks} of {window} ticks"
+        found.append(f"guardrails{run and f' of run {run}'}: {stand}")
+        found += [f"  {line}" for line in lines(now.guardrails, usage)]
+    return found
 
 
 @click.command("hold")

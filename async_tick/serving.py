@@ -50,7 +50,8 @@ class TickEnd:
 
 
 class Watch(Protocol):
-    """Asked after each tick of the new system, and four times a second while one runs. It may move the route."""
+    """Asked before and after each tick of the new system, and four times a second while one runs. It may move the
+    route; what runs is cut off then, and counts for nothing."""
 
     def __call__(self, connection: Any, epoch: int, running_s: float | None) -> None:
         """connection: the loop's own, not in autocommit. running_s: since when a tick runs, None if it has ended."""
@@ -92,9 +93,9 @@ class Server:
         """End the old system's process."""
         self.legacy.close()
 
-    def tick(self, connection: Any) -> TickEnd | None:
+    def tick(self, connection: Any, interval_s: float = 0.0) -> TickEnd | None:
         """Run, adopt and deliver the next tick; None if it does not count, for the route has moved, or was left to
-        the workers. connection: the loop's own, not in autocommit.
+        the workers. connection: the loop's own, not in autocommit. interval_s: of the schedule, for the record.
         """
         self._deliver(connection)
         number, state = latest_state(self.run, self.workflow, connection)
@@ -109,11 +110,13 @@ class Server:
                     self._hand_over(number, state, connection)
                     charge = take_charge(
                         self.run, number, str(key), str(uuid.uuid4()), legacy_is_there=self.has_legacy,
-                        connection=connection,
+                        interval_s=interval_s, connection=connection,
                     )  # fmt: skip
                 if charge.owner is System.LEGACY:
                     return self._on_legacy(charge, connection)
                 route.close()
+                if self.watch is not None:
+                    self.watch(connection, charge.epoch, None)  # what a loop that died could not act upon
                 ended = self._on_async(charge, key, state, connection)
         except Fenced:
             return None
