@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, settings
@@ -107,11 +108,15 @@ class Life(RuleBasedStateMachine):
     @rule(data=st.data(), owner=st.sampled_from(OWNERS))
     def hint(self, data: st.DataObject, owner: int) -> None:
         """A hint arrives, once or again, for any step."""
-        name = data.draw(st.sampled_from(sorted(self.model.steps)))
+        self.claim(data.draw(st.sampled_from(sorted(self.model.steps))), owner)
+
+    def claim(self, name: str, owner: int) -> Claim | None:
+        """A hint for a step arrives at an owner, who gets it if the model says so."""
         claim = self.claims[owner].claim(self.name, name, 60.0)
         assert (claim is not None) == (name in self.model.claimable())
         if claim is not None:
             self._took(claim, owner)
+        return claim
 
     @precondition(lambda self: self.held)
     @rule(
@@ -120,7 +125,10 @@ class Life(RuleBasedStateMachine):
     )  # fmt: skip
     def finish(self, data: st.DataObject, status: str, effects: int, may_follow: set[int]) -> None:
         """Whoever believes to hold a step finishes it, perhaps long after having lost it, and may go on."""
-        claim = self._drop_any(data)
+        self.finish_claim(self._drop_any(data), status, effects, may_follow)
+
+    def finish_claim(self, claim: Claim, status: str, effects: int = 0, may_follow: Iterable[int] = ()) -> None:
+        """Finish a step; what the engine answers, readies and goes on with is what the model says."""
         step, before = self.model.steps[claim.step], self._rows(self.id)
         follow = {name: 60.0 for name in self.model.steps if int(name[1:]) in may_follow}
         owner = step.owner or HEALTHY
@@ -149,7 +157,10 @@ class Life(RuleBasedStateMachine):
     @rule(data=st.data(), then=st.sampled_from(["now", "later", "fallback"]))
     def give_back(self, data: st.DataObject, then: str) -> None:
         """An attempt failed: the step is to be run again, at once or after a wait, or by its fallback."""
-        claim = self._drop_any(data)
+        self.give_claim_back(self._drop_any(data), then)
+
+    def give_claim_back(self, claim: Claim, then: str) -> None:
+        """Give a step back: "now", "later" or to its "fallback"."""
         before = self._rows(self.id)
         reason, wait_s = f"once more, {then}", 3600.0 if then == "later" else 0.0
         accepted = self.claims[12].retry(claim, reason, wait_s=wait_s, fallback=then == "fallback")

@@ -9,9 +9,11 @@ from typing import Any
 
 import psycopg2
 import pytest
+from hypothesis import Phase
 
 from async_tick.claims import Claim
-from tests.integration.step_machine import MAX_RECOVERIES, machine_on, run
+from tests.integration.step_machine import Life, machine_on, run
+from tests.integration.step_stories import STORIES
 
 
 @pytest.fixture
@@ -38,16 +40,84 @@ def test_tokens_are_not_guessed(connection: Any) -> None:
     assert not machine.claims[11].complete(forged, "done", result="1").accepted
 
 
-def test_what_is_cancelled_in_a_sweep_stays_cancelled(connection: Any) -> None:
-    """A worker dies once too often with two steps: the one fails the execution, the other is not run again."""
-    machine = machine_on(connection)()
-    machine.begin([set(), set()], set())
-    for death in range(MAX_RECOVERIES + 1):
-        for step in ("s0", "s1") if death == MAX_RECOVERIES else ("s0",):
-            claim = machine.claims[11].claim(machine.name, step, 60.0)
-            assert claim is not None
-            machine._took(claim, 11)
-        machine.sweep({11}, False)
-    assert machine.model.status == "failed"
-    machine.the_database_agrees()
-    machine.teardown()
+@pytest.mark.parametrize("story", STORIES)
+def test_a_told_life_goes_as_it_should(connection: Any, story: str) -> None:
+    """Lives that chance seldom leads: zombies, siblings at an end, waits, sweeps that cancel."""
+    STORIES[story](machine_on(connection)())
+
+
+# What a mutant changes -> the function, the text, what stands there instead.
+MUTANTS = {
+    "any holder may finish": ("complete", "s.status = 'running' AND s.token = p_token", "s.status = 'running'"),
+    "anyone may finish": ("complete", "AND s.token = p_token", "AND s.token IS NOT DISTINCT FROM s.token"),
+    "anyone may finish at any time": ("complete", "AND s.status = 'running' AND s.token = p_token", ""),
+    "effects come before the fence": (
+        "complete", "    IF NOT FOUND THEN RETURN; END IF;\n    accepted := true;",
+        "    IF NOT FOUND THEN INSERT INTO effects SELECT p_workflow, e.position, e.number + 100, e.step, e.kind, "
+        "e.key, e.payload FROM json_to_recordset(p_effects) AS e (position integer, number integer, step text, kind text,"
+        " key text, payload text); RETURN; END IF;\n    accepted := true;",
+    ),
+    "effects of failures count": (
+        "complete", "        INSERT INTO effects",
+        "    END IF;\n    IF p_effects IS NOT NULL THEN\n        INSERT INTO effects",
+    ),
+    "effects are lost": ("complete", "FROM json_to_recordset(p_effects)", "FROM json_to_recordset('[]'::json)"),
+    "ready before its needs are over": (
+        "complete", "AND n.status IN ('waiting', 'ready', 'running'))", "AND n.status = 'running')",
+    ),
+    "ready when one need is over": ("complete", "n.step = ANY (s.needs)", "n.step = s.needs[1]"),
+    "needs of any execution": ("complete", "n.workflow_id = p_workflow AND n.step", "n.step"),
+    "over while optional steps go on": (
+        "complete", "s.status IN ('waiting', 'ready', 'running')\n    )", "s.status IN ('waiting', 'ready')\n    )",
+    ),
+    "a failure cancels nothing that runs": (
+        "complete", "AND s.status IN ('waiting', 'ready', 'running');", "AND s.status IN ('waiting', 'ready');",
+    ),
+    "a readied step gets no hint": ("complete", "hint_due = v_now + interval '2 seconds'", "hint_due = NULL"),
+    "who goes on takes what is to be run later": ("complete", "AND r.run_at <= v_now", ""),
+    "a claim takes what runs": ("claim", "AND s.status = 'ready'", "AND s.status IN ('ready', 'running')"),
+    "a claim does not wait": ("claim", "AND s.run_at <= v_now", ""),
+    "a fallback is an attempt": ("claim", "s.attempt + (s.phase = 'run')::integer", "s.attempt + 1"),
+    "anyone may give back": ("retry", "AND s.token = p_token", ""),
+    "a step that is given back gets no hint": (
+        "retry", "hint_due = clock_timestamp()", "hint_due = NULL::timestamptz",
+    ),
+    "a lease outlives its deadline": (
+        "renew", "least(s.deadline, clock_timestamp() + make_interval(secs => p_lease_s))",
+        "clock_timestamp() + make_interval(secs => p_lease_s)",
+    ),
+    "a lost token renews": ("renew", "s.status = 'running' AND s.token = ANY (p_tokens)", "s.status = 'running'"),
+    "a recovery is an attempt": ("sweep", "s.attempt - (s.phase = 'run')::integer", "s.attempt"),
+    "recoveries are not counted": ("sweep", "recoveries = s.recoveries + 1", "recoveries = s.recoveries"),
+    "only the dead are swept": ("sweep", "OR s.lease_until < clock_timestamp()", ""),
+    "leases alone are swept": ("sweep", "s.owner = ANY (p_dead) OR", ""),
+    "a sweep runs what it cancelled": ("sweep", "AND s.step = v.step AND s.token = v.token", "AND s.step = v.step"),
+    "a recovered step gets no hint": (
+        "sweep", "hint_due = clock_timestamp(), hints = 0", "hint_due = NULL, hints = 0",
+    ),
+    "starting twice starts again": (
+        "start", "        created := false;",
+        "        created := false; UPDATE step_runs s SET status = 'ready', run_at = clock_timestamp() "
+        "FROM workflows w WHERE w.id = s.workflow_id AND w.execution_id = p_execution AND cardinality(s.needs) = 0;",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_mutant_is_found(connection: Any, name: str) -> None:
+    """An engine with one rule broken, in PostgreSQL itself, does not survive the machine."""
+    function, original, mutant = MUTANTS[name]
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_get_functiondef(oid) FROM pg_proc WHERE proname = %s", (f"tickover_{function}",))
+        definition = cursor.fetchall()[0][0]
+        assert definition.count(original) == 1, "the function no longer has what the mutant changes"
+        cursor.execute(definition.replace(original, mutant))
+    with pytest.raises((AssertionError, psycopg2.Error, ExceptionGroup)):
+        _lead_lives(machine_on(connection))
+
+
+def _lead_lives(machine: type[Life]) -> None:
+    for story in STORIES.values():
+        story(machine())
+    # The same lives each time; the smallest failing one is of no interest.
+    run(machine, 400, phases=(Phase.generate,), fixed=True)
