@@ -54,8 +54,8 @@ MUTANTS = {
     "effects come before the fence": (
         "complete", "    IF NOT FOUND THEN RETURN; END IF;\n    accepted := true;",
         "    IF NOT FOUND THEN INSERT INTO effects SELECT p_workflow, e.position, e.number + 100, e.step, e.kind, "
-        "e.key, e.payload FROM json_to_recordset(p_effects) AS e (position integer, number integer, step text, kind text,"
-        " key text, payload text); RETURN; END IF;\n    accepted := true;",
+        "e.key, e.payload FROM json_to_recordset(p_effects) AS e (position integer, number integer, step text, "
+        "kind text, key text, payload text); RETURN; END IF;\n    accepted := true;",
     ),
     "effects of failures count": (
         "complete", "        INSERT INTO effects",
