@@ -85,6 +85,7 @@ app = celery_app = make_app(_join_servers())
 @worker_init.connect
 def _check_before_work(sender: Any = None, **_: Any) -> None:
     """Refuse to work on a schema that is not this code's, or with limits for steps that there are not."""
+    from async_tick import about  # noqa: F401 - has this worker answer what it runs
     from async_tick.steps import step_limits
     from async_tick.sweeper import Sweeper
     from tickover.ground.raw import schema_is_current

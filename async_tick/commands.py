@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from async_tick import route_commands
+from async_tick import doctor_commands, route_commands
 from async_tick.surroundings import own_worker, surroundings, workload_option
 from tickover.errors import ConfigurationError, ExitCode
 from tickover.ground.commands import ready_database
@@ -203,4 +203,12 @@ def show(execution: str | None, workload: str | None) -> None:
         click.echo(f"  {name}: {seen.status}, attempt {seen.attempts}, recoveries {seen.recoveries}{lasted}")
 
 
-COMMANDS: list[click.Command] = [worker, once, checkpoints, status, workflow, *route_commands.COMMANDS]
+COMMANDS: list[click.Command] = [
+    worker,
+    once,
+    checkpoints,
+    status,
+    workflow,
+    *doctor_commands.COMMANDS,
+    *route_commands.COMMANDS,
+]

@@ -34,7 +34,7 @@ def ready_database(*, broker: bool = True) -> Iterator[Endpoints]:
 
     settings = get_settings()
     with servers.use(settings, broker=broker) as endpoints:
-        _say_started(endpoints, settings.data_dir)
+        say_started(endpoints, settings.data_dir)
         before = {name: os.environ.get(name) for name in endpoints.environment()}
         os.environ.update(endpoints.environment())
         reset_settings()
@@ -55,7 +55,7 @@ def ready_database(*, broker: bool = True) -> Iterator[Endpoints]:
             dispose_engines()
 
 
-def _say_started(endpoints: Endpoints, data_dir: Path) -> None:
+def say_started(endpoints: Endpoints, data_dir: Path) -> None:
     if endpoints.started:
         names = {"postgres": "PostgreSQL", "redis": "Redis"}
         started = " and ".join(names[name] for name in endpoints.started)
@@ -76,7 +76,7 @@ def start() -> None:
     endpoints = servers.keep(get_settings())
     if not endpoints.embedded:
         click.echo("nothing to start: DATABASE_URL and CELERY_BROKER_URL name servers of your own", err=True)
-    _say_started(endpoints, get_settings().data_dir)
+    say_started(endpoints, get_settings().data_dir)
     _show(endpoints)
 
 
