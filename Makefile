@@ -2,6 +2,8 @@
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3 python; do \
 	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 VENV := .venv
+# Test processes: half of what a test waits for is servers that start, so a few more than cores do.
+PROCESSES ?= 3
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(shell cat requirements.txt pyproject.toml | cksum | cut -d' ' -f1)
 PACKAGES := tickover async_tick shadow reports digital_being legacy migrations examples cli.py
@@ -27,7 +29,7 @@ lint: setup ## Check style, types and who imports whom.
 	$(BIN)/lint-imports
 
 test: setup lint ## Run all tests.
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile
 
 bench: setup ## Measure against peers, interleaved in one run.
 	$(BIN)/python -m pytest tests/benchmarks --override-ini addopts= --benchmark-only

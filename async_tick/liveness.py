@@ -76,4 +76,8 @@ class Liveness:
             over = [token for token, (deadline, _) in self._held.items() if now > deadline]
             expired = [self._held.pop(token)[1] for token in over]
         for act in expired:
-            act()
+            try:
+                act()
+            except (*LOST, InfrastructureError) as error:
+                # The token is no longer renewed: a sweep takes the step.
+                log.warning("limit.unwritten", extra={"reason": str(error)})

@@ -10,6 +10,11 @@ COMPLETE = (
 )
 RETRY = "SELECT tickover_retry(%s, %s, %s::uuid, %s, %s, %s)"
 RENEW = "SELECT tickover_renew(%s::uuid[], %s)"
+# A worker that came or went may have taken hints with it: what waits is hinted at once, not after a doubled wait.
+HINT_AGAIN = (
+    "UPDATE step_runs SET hint_due = clock_timestamp(), hints = 0 "
+    "WHERE status = 'ready' AND hints > 0 AND run_at <= clock_timestamp()"
+)
 SWEEP = "SELECT * FROM tickover_sweep(%s::integer[], %s, %s)"
 
 # What became of a step of which this process no longer knows whether its commit arrived.

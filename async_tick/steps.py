@@ -131,12 +131,12 @@ class StepRunner:
     def _hard_limit(self, claim: Claim, step: Step) -> None:
         """The step ignored its soft limit: revoke its token, and end what executes it."""
         error = StepTimeout(f"step {step.name!r} did not stop at its limit")
-        self._failed(claim, step, error, {})
-        if PREFORK_CHILD.is_set():
-            os._exit(70)
-        self._abandoned += 1
-        if self._abandoned >= MAX_ABANDONED_THREADS:
-            os._exit(70)
+        try:
+            self._failed(claim, step, error, {})
+        finally:
+            self._abandoned += 1
+            if PREFORK_CHILD.is_set() or self._abandoned >= MAX_ABANDONED_THREADS:
+                os._exit(70)
 
 
 # Set in a prefork child, which is ended as a whole by a hard limit.

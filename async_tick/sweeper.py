@@ -31,6 +31,7 @@ class Sweeper:
         # Owner -> when its lock was first seen missing. Dead is who is missing in two sweeps, so that a worker
         # whose connection was cut has time to take its lock anew.
         self._missing: dict[int, float] = {}
+        self._was_here = False
 
     def start(self) -> None:
         """Sweep from now on, until the process ends."""
@@ -50,6 +51,9 @@ class Sweeper:
         missing = {row[0] for row in self._connection.rows(sql.MISSING_OWNERS)}
         self._missing = {owner: self._missing.get(owner, now) for owner in missing}
         dead = [owner for owner, since in self._missing.items() if now - since >= 0.9 * self._pause_s]
+        if dead or not self._was_here:
+            self._connection.rows(sql.HINT_AGAIN)
+            self._was_here = True
         sent = 0
         for execution_id, workflow, step, queue, recovered in self._connection.rows(
             sql.SWEEP, (dead, BATCH, MAX_RECOVERIES)

@@ -8,6 +8,7 @@ import pickle
 import signal
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,6 +24,7 @@ from tickover.ground import migrate
 from tickover.ground.database import engine
 from tickover.ground.process import ChildProcess
 from tickover.ground.redis_server import RedisServer
+from tickover.ground.servers import Endpoints
 
 
 class Broker:
@@ -216,6 +218,19 @@ def test_a_process_with_many_abandoned_threads_is_ended(orchestrator: ModuleType
     start_worker("stubborn", pool="threads", concurrency=2)
     for tick in range(8):
         assert orchestrator.wait(str(key(tick)), 40).status == "done"
+
+
+def test_a_new_worker_hears_at_once_of_what_waits(
+    orchestrator: ModuleType, start_worker: StartWorker, database: str, servers: Endpoints
+) -> None:
+    """Hints were lost again and again, so that the next one is far away; a worker that comes does not wait for it."""
+    orchestrator.start(key(), engine_samples.seven, state={})
+    with closing(redis.Redis.from_url(servers.redis_url)) as client:
+        client.flushall()
+    with closing(psycopg2.connect(database)) as connection, connection, connection.cursor() as do:
+        do.execute("UPDATE step_runs SET hints = 9, hint_due = now() + interval '1 hour' WHERE status = 'ready'")
+    start_worker("seven")
+    assert orchestrator.wait(str(key()), 60).status == "done"
 
 
 def test_a_paused_worker_is_fenced(orchestrator: ModuleType, start_worker: StartWorker, tmp_path: Path) -> None:
