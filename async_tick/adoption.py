@@ -40,9 +40,10 @@ class Charge:
 
 
 @contextmanager
-def _transaction(connection: Any = None) -> Iterator[Any]:
-    """A cursor in a transaction, on the connection or (None) on one of its own. Whoever holds the route's lock must
-    give the connection that holds it: another one would wait behind a move, and the move for the holder."""
+def transaction(connection: Any = None) -> Iterator[Any]:
+    """A cursor in a transaction, on the connection (not in autocommit) or (None) on one of its own. Whoever holds the
+    route's lock must give the connection that holds it: another one would wait behind a move, and the move for the
+    holder."""
     if connection is not None:
         with connection, connection.cursor() as do:
             yield do
@@ -63,7 +64,7 @@ def take_charge(
     schedule, for the record. connection: not in autocommit; None opens one. Raises Fenced if the tick has been
     adopted. Only one runner of a run may be alive: see `async_tick.loop`.
     """
-    with _transaction(connection) as do:
+    with transaction(connection) as do:
         epoch, owner, begun_before = _standing(do, run, tick, legacy_is_there)
         do.execute(
             "INSERT INTO ticks (run, tick, owner, runner_token, epoch, execution_id, interval_ms, claimed_at) "
@@ -82,7 +83,7 @@ def who_is_next(
     run: str, tick: int, *, legacy_is_there: bool = True, connection: Any = None
 ) -> tuple[System, bool]:  # fmt: skip
     """Who would get a tick now, and whether that system began it. It stays so while the route's lock is held."""
-    with _transaction(connection) as do:
+    with transaction(connection) as do:
         return _standing(do, run, tick, legacy_is_there)[1:]
 
 
@@ -124,7 +125,7 @@ def adopt_state(
 ) -> None:
     """Mark a tick as over, once, with the state after it and the effects that are still to be delivered, in one
     transaction. Raises Fenced, and nothing was written, if this runner may not."""
-    with _transaction(connection) as do:
+    with transaction(connection) as do:
         do.execute("SELECT pg_advisory_xact_lock_shared(%s)", (ROUTE_LOCK,))
         do.execute(
             "UPDATE ticks SET outcome = %s, adopted_at = clock_timestamp(), overran = coalesce(interval_ms > 0 "
@@ -156,7 +157,7 @@ def adopt_state(
 
 def owner_of(run: str, tick: int, connection: Any = None) -> System | None:
     """The system that owns a tick, or None for one that was not begun."""
-    with _transaction(connection) as do:
+    with transaction(connection) as do:
         do.execute("SELECT owner FROM ticks WHERE run = %s AND tick = %s", (run, tick))
         row = do.fetchone()
     return None if row is None else System(row[0])
@@ -164,7 +165,7 @@ def owner_of(run: str, tick: int, connection: Any = None) -> System | None:
 
 def latest_state(run: str, workflow: Workflow, connection: Any = None) -> tuple[int, Json]:
     """The next tick of a run, and the state that it begins with."""
-    with _transaction(connection) as do:
+    with transaction(connection) as do:
         do.execute("SELECT tick, document FROM states WHERE run = %s ORDER BY tick DESC LIMIT 1", (run,))
         row = do.fetchone()
     if row is None:

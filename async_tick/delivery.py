@@ -16,6 +16,11 @@ SELECT id, step, position, number, kind, key, payload FROM outbox
 WHERE run = %s AND delivered_at IS NULL ORDER BY id LIMIT %s
 """
 
+_LEFT = """
+SELECT count(*), (SELECT error FROM outbox WHERE run = %s AND delivered_at IS NULL ORDER BY id LIMIT 1)
+FROM outbox WHERE run = %s AND delivered_at IS NULL
+"""
+
 
 def deliver_pending(run: str, workflow: Workflow, home: Path, limit: int = 100) -> int:
     """Deliver effects of a run that wait, in order, and return how many went out.
@@ -52,6 +57,16 @@ def deliver_pending(run: str, workflow: Workflow, home: Path, limit: int = 100) 
                 )
                 delivered += 1
     return delivered
+
+
+def deliver_all(run: str, workflow: Workflow, home: Path) -> tuple[int, str | None]:
+    """Deliver all that waits, until one fails; how many still wait then, and what the first of them failed of."""
+    while deliver_pending(run, workflow, home):
+        pass
+    with closing(connect_raw(application_name="tickover delivery")) as connection, connection.cursor() as do:
+        do.execute(_LEFT, (run, run))
+        count, error = do.fetchall()[0]
+    return int(count), error
 
 
 def waits(run: str, connection: object) -> bool:

@@ -153,7 +153,7 @@ class Tick(Base):
 
 
 class StateDocument(Base):
-    """The state that a tick left behind."""
+    """The state that a tick left behind. written_to: the home whose store got it, None while none did."""
 
     __tablename__ = "states"
 
@@ -161,6 +161,7 @@ class StateDocument(Base):
     tick: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     document: Mapped[str] = mapped_column(Text)
     created_at: Mapped[dt.datetime] = mapped_column(_When, server_default=_NOW)
+    written_to: Mapped[str | None] = mapped_column(Text)
 
 
 class OutboxRow(Base):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from async_tick.surroundings import ending_by_signal, own_worker, surroundings, workload_option
-from tickover.errors import ConfigurationError
+from tickover.errors import ConfigurationError, ExitCode
 from tickover.ground.commands import ready_database
 from tickover.ground.settings import get_settings
 from tickover.loading import load_workload
@@ -150,31 +151,51 @@ def release(number: int) -> None:
 @click.option("--force", is_flag=True, help="Do not wait for the new system's running tick; the old one runs it.")
 def rollback(
     workload: str | None, run: str, home: Path | None, reason: str, author: str | None, force: bool
-) -> None:  # fmt: skip
+) -> int:  # fmt: skip
     """Put the old system back in charge: also when workers, broker or the loop are dead. Nothing that was written
     since the switchover is lost: the old system's store gets the state as the new one left it. A running tick of the
-    new system is waited for, ten seconds at most, and only where it can end."""
-    from async_tick.rollback import WAIT_S, roll_back
+    new system is waited for, ten seconds at most, and only where it can end. Run again, it ends what was cut off."""
+    from async_tick.rollback import patiently
+
+    with contextlib.ExitStack() as stack:
+        patiently(
+            lambda: stack.enter_context(surroundings(workload, broker=False)),
+            say=lambda text: click.echo(text, err=True),
+        )
+        return _roll_back(run, home_of(home, run), reason, author, force)
+
+
+def _roll_back(run: str, home: Path, reason: str, author: str | None, force: bool) -> int:
+    from async_tick.delivery import deliver_all
+    from async_tick.rollback import WAIT_S, patiently, roll_back
     from async_tick.route import read_route
     from tickover.execution import System
 
-    with surroundings(workload, broker=False):
-        found = load_workload(get_settings().workload)
-        before = read_route()
-        if before.owner is System.LEGACY:
-            raise ConfigurationError("the old system is in charge already; `tickover route` shows since when")
-        done = roll_back(
-            before, found, run, home_of(home, run), author=author, reason=reason, wait_s=0.0 if force else WAIT_S
-        )
-    click.echo(f"legacy is in charge, epoch {done.route.epoch}")
+    workflow, before = load_workload(get_settings().workload), read_route()
+    done = roll_back(before, workflow, run, home, author=author, reason=reason, wait_s=0.0 if force else WAIT_S)
+    if before.owner is System.LEGACY and (done.loop_is_there or (done.written, done.why_not) == (None, None)):
+        raise ConfigurationError("the old system is in charge already; `tickover route` shows since when")
+    click.echo(f"legacy is in charge{'' if done.moved else ' already'}, epoch {done.route.epoch}")
     if done.fenced:
         click.echo("a running tick of the new system was cut off: nothing of it counts, the old system runs it")
-    if done.written is not None:
-        click.echo(f"its store in {home_of(home, run)} holds the state after tick {done.written}")
-    elif done.why_not is not None:
-        click.echo(f"its store is not written yet: {done.why_not}; `tickover serve` writes it before its first tick")
-    else:
+    if done.loop_is_there:
         click.echo("its store gets the latest state from the loop, before its first tick", err=True)
+        return int(ExitCode.OK)
+    if done.written is not None:
+        click.echo(f"its store in {home} holds the state after tick {done.written}")
+    left, why = patiently(lambda: deliver_all(run, workflow, home))
+    if left:
+        click.echo(
+            f"{left} effects of the new system still wait for delivery ({why or 'another process delivers'}); "
+            "`tickover serve` tries again", err=True,
+        )  # fmt: skip
+    if done.why_not is not None:
+        click.echo(
+            f"error: its store in {home} is not written yet: {done.why_not}; mend that and run `tickover rollback` "
+            "again, or `tickover serve`, which writes it before its first tick", err=True,
+        )  # fmt: skip
+        return int(ExitCode.INFRASTRUCTURE)
+    return int(ExitCode.OK)
 
 
 COMMANDS: list[click.Command] = [serve, route, hold, release, rollback]

@@ -21,11 +21,11 @@ from async_tick.adoption import (
     adopt,
     adopt_state,
     latest_state,
-    owner_of,
     take_charge,
     who_is_next,
 )
 from async_tick.delivery import deliver_pending, waits
+from async_tick.handover import has_content, is_behind, mark_written
 from async_tick.listener import listener
 from async_tick.outcome import ExecutionOutcome
 from tickover.boundary.child import LegacyProcess
@@ -126,7 +126,7 @@ class Server:
 
     def _first_state(self, start: Json) -> Json:
         """What the first tick begins with: what stands in the home, else the workload's own start."""
-        if self.workflow.read_state is None or not self.home.is_dir() or not any(self.home.iterdir()):
+        if self.workflow.read_state is None or not has_content(self.home):
             return start
         return normalise(self.workflow.read_state(self.home), self.workflow.normalise)
 
@@ -138,8 +138,10 @@ class Server:
         owner, begun = who_is_next(self.run, tick, legacy_is_there=self.has_legacy, connection=connection)
         if owner is not System.LEGACY or begun:
             return
-        if tick == 0 or owner_of(self.run, tick - 1, connection) is not System.LEGACY:
+        if tick == 0 or is_behind(self.run, tick, self.home, connection):
             self.legacy.write_state(state)
+            if tick > 0:
+                mark_written(self.run, tick, self.home, connection)
 
     def _on_legacy(self, charge: Charge, connection: Any) -> TickEnd:
         if not charge.begun_before:

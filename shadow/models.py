@@ -165,3 +165,22 @@ class TapeRow(Base):
     recorded_by: Mapped[str] = mapped_column(Text)
     execution_id: Mapped[str | None] = mapped_column(Text)
     missed: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
+
+
+class Switchover(Base):
+    """A move to the new system, by the epoch that it began: of which loop and home, on what evidence, which checks
+    failed (canonical JSON, names) although it was forced, and where its backup is (None: none was made). verdict:
+    None where there was no evidence. quiet_hours: of the policy, how long what is left over was to be kept."""
+
+    __tablename__ = "switchovers"
+
+    epoch: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    run: Mapped[str] = mapped_column(Text)
+    home: Mapped[str] = mapped_column(Text)
+    evidence_run: Mapped[str | None] = mapped_column(Text)
+    policy: Mapped[str] = mapped_column(Text)
+    verdict: Mapped[str | None] = mapped_column(Text)
+    failed: Mapped[str] = mapped_column(Text)
+    backup: Mapped[str | None] = mapped_column(Text)
+    quiet_hours: Mapped[float] = mapped_column(Double)
+    created_at: Mapped[dt.datetime] = mapped_column(_When, server_default=_NOW)

@@ -22,7 +22,7 @@ def environment() -> Iterator[dict[str, str]]:
     """A user with an empty data directory, whose servers stay up."""
     data_dir = Path(tempfile.mkdtemp(prefix="tickover-switchover-"))
     data_dir.chmod(0o755)
-    found = clean_environment(TICKOVER_DATA_DIR=str(data_dir), TICKOVER_TIME_SCALE="0.01")
+    found = clean_environment(TICKOVER_DATA_DIR=str(data_dir), TICKOVER_TIME_SCALE="0.05")
     run(found, "servers", "start")
     yield found
     run(found, "servers", "stop")
