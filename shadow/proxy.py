@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import socket
 import struct
 import threading
@@ -18,6 +19,8 @@ from tickover.ground.raw import parse_dsn
 from tickover.ground.secrets import redact_url
 
 _CHUNK_BYTES = 65_536
+# Connections that may wait to be taken.
+_BACKLOG = 256
 # Chunks of one direction of a connection that are under way at most; then its sender has to wait.
 _UNDER_WAY = 64
 # How long the proxy waits for the server to take a connection, in seconds.
@@ -55,8 +58,7 @@ class Proxy:
         self.url = through(url, self.port)
         self._delay_s = 0.0
         self._accepted = 0
-        self._listening: asyncio.Server | None = None
-        self._is_cut = False
+        self._listening: socket.socket | None = None
         self._live: set[_Link] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="tickover-proxy", daemon=True)
@@ -116,20 +118,39 @@ class Proxy:
 
     async def _listen(self) -> None:
         if self._listening is None:
-            self._listening = await asyncio.start_server(self._pass_on, sock=_bound(self.port), backlog=256)
+            self._listening = _bound(self.port)
+            self._listening.listen(_BACKLOG)
+            self._loop.add_reader(self._listening, self._take_connections, self._listening)
+
+    def _take_connections(self, listening: socket.socket) -> None:
+        # Not asyncio.start_server: a connection that it has taken and not yet passed on would escape a cut.
+        with contextlib.suppress(BlockingIOError, ConnectionAbortedError):
+            while True:
+                connection, _ = listening.accept()
+                link = _Link(connection, self._delay_s)
+                self._accepted += 1
+                self._live.add(link)
+                link.task = self._loop.create_task(link.pass_on(self._server_address))
+                link.task.add_done_callback(functools.partial(self._forget, link))
+
+    def _forget(self, link: _Link, _: object) -> None:
+        self._live.discard(link)
+        link.close_unbegun()
 
     async def _cut(self) -> None:
-        self._is_cut = True
         if self._listening is not None:
+            self._loop.remove_reader(self._listening)
             self._listening.close()
             self._listening = None
         await self._reset()
 
     async def _reset(self) -> None:
-        links = list(self._live)
-        for link in links:
-            link.reset()
-        await asyncio.gather(*(link.over.wait() for link in links))
+        tasks = [link.task for link in self._live if link.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        # What was reset is closed in the loop's next turn.
+        await asyncio.sleep(0)
 
     async def _slow(self, delay_s: float) -> None:
         self._delay_s = delay_s
@@ -137,35 +158,24 @@ class Proxy:
             link.slow(delay_s)
 
     async def _heal(self) -> None:
-        self._is_cut = False
         await self._slow(0.0)
         await self._listen()
 
-    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection from its beginning to its end."""
-        if self._is_cut:
-            # Taken just before the cut.
-            _reset(writer)
-            return
-        link = _Link(self._delay_s, writer)
-        self._accepted += 1
-        self._live.add(link)
-        try:
-            await link.pass_on(reader, self._server_address)
-        finally:
-            self._live.discard(link)
-            link.over.set()
-
 
 class _Link:
-    """One connection and the one behind it."""
+    """One connection and the one behind it. task: what passes its bytes on; cancelling it resets both."""
 
-    def __init__(self, delay_s: float, client: asyncio.StreamWriter) -> None:
-        self.over = asyncio.Event()
-        self._delay_s = delay_s
+    def __init__(self, client: socket.socket, delay_s: float) -> None:
+        self.task: asyncio.Task[None] | None = None
+        self._client, self._delay_s = client, delay_s
         self._changed = asyncio.Event()
-        self._writers = [client]
-        self._task: asyncio.Task[None] | None = None
+        self._begun = False
+
+    def close_unbegun(self) -> None:
+        """Reset the connection, if it was cancelled before it began to be passed on."""
+        if not self._begun:
+            _be_reset(self._client)
+            self._client.close()
 
     def slow(self, delay_s: float) -> None:
         """From now on bytes arrive so late, those under way too."""
@@ -173,32 +183,36 @@ class _Link:
         self._changed.set()
         self._changed = asyncio.Event()
 
-    def reset(self) -> None:
-        """End it at once, both sides learning of it by a reset."""
-        if self._task is not None:
-            self._task.cancel()
-
-    async def pass_on(self, reader: asyncio.StreamReader, server: Address) -> None:
-        """Pass bytes on until both sides have ended, or one was lost, or it is reset."""
-        self._task = asyncio.create_task(self._both_ways(reader, server))
-        await asyncio.wait([self._task])
-        error = asyncio.CancelledError() if self._task.cancelled() else self._task.exception()
-        for writer in self._writers:
-            if error is None:
-                writer.close()
-            else:
-                _reset(writer)
-        if isinstance(error, BaseExceptionGroup) and (unforeseen := error.split(OSError)[1]) is not None:
-            raise unforeseen
-
-    async def _both_ways(self, reader: asyncio.StreamReader, server: Address) -> None:
-        far_reader, far_writer = await asyncio.wait_for(_connect(server), _CONNECT_S)
-        self._writers.append(far_writer)
-        async with asyncio.TaskGroup() as group:
-            for source, target in ((reader, far_writer), (far_reader, self._writers[0])):
-                under_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_UNDER_WAY)
-                group.create_task(self._take(source, under_way))
-                group.create_task(self._give(under_way, target))
+    async def pass_on(self, server: Address) -> None:
+        """Pass bytes on until both sides have ended; where one was lost, or this is cancelled, both are reset."""
+        self._begun = True
+        writers: list[asyncio.StreamWriter] = []
+        is_whole = False
+        try:
+            # Not asyncio.wait_for, which in Python 3.11 can lose a cancellation, and with it a reset.
+            async with asyncio.timeout(_CONNECT_S):
+                reader, writer = await asyncio.open_connection(sock=self._client)
+                writers.append(writer)
+                far_reader, far_writer = await _connect(server)
+                writers.append(far_writer)
+            async with asyncio.TaskGroup() as group:
+                for source, target in ((reader, far_writer), (far_reader, writer)):
+                    under_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_UNDER_WAY)
+                    group.create_task(self._take(source, under_way))
+                    group.create_task(self._give(under_way, target))
+            for each in writers:
+                each.close()
+                await each.wait_closed()
+            is_whole = True
+        except* OSError:
+            # The server is away, or one side was lost: the other one learns of it by its reset.
+            pass
+        finally:
+            for each in () if is_whole else writers:
+                _reset(each)
+            if not writers:
+                _be_reset(self._client)
+                self._client.close()
 
     async def _take(self, source: asyncio.StreamReader, under_way: asyncio.Queue[tuple[float, bytes]]) -> None:
         chunk = b"-"
@@ -213,7 +227,8 @@ class _Link:
             taken_at, chunk = await under_way.get()
             while (wait_s := taken_at + self._delay_s - asyncio.get_running_loop().time()) > 0:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._changed.wait(), None if wait_s == float("inf") else wait_s)
+                    async with asyncio.timeout(None if wait_s == float("inf") else wait_s):
+                        await self._changed.wait()
             if chunk:
                 target.write(chunk)
                 await target.drain()
@@ -228,11 +243,15 @@ async def _connect(server: Address) -> tuple[asyncio.StreamReader, asyncio.Strea
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
-    connection = writer.get_extra_info("socket")
+    _be_reset(writer.get_extra_info("socket"))
+    writer.transport.abort()
+
+
+def _be_reset(connection: Any) -> None:
+    """Have the socket send a reset when it is closed."""
     with contextlib.suppress(OSError):
         # A unix socket knows no reset, and refuses or ignores the wish for one.
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-    writer.transport.abort()
 
 
 def _bound(port: int) -> socket.socket:
@@ -240,6 +259,7 @@ def _bound(port: int) -> socket.socket:
     made = socket.socket()
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     made.bind(("127.0.0.1", port))
+    made.setblocking(False)
     return made
 
 
