@@ -8,6 +8,7 @@ from typing import Any
 
 from shadow.history import Checked, Expected, check
 from shadow.ledger import Change, History, Note
+from shadow.violations import Violation
 
 RUN = "r"
 STEPS: Mapping[str, list[str]] = {"think": [], "act": ["think"]}
@@ -180,3 +181,10 @@ class Story:
         expected = {"run": RUN, "ticks": frozenset(range(ticks)), "effects": dict.fromkeys(STEPS, 1),
                     "receives": lambda kind: True, "legacy_notes": True, **more}  # fmt: skip
         return check(History(changes=tuple(self.changes), notes=tuple(self.notes)), [Expected(**expected)])
+
+
+def only(checked: Checked, kind: type[Violation]) -> Any:
+    """The one violation that a check found, which is of this kind; its text names the tick."""
+    assert [type(each) for each in checked.violations] == [kind], str(checked)
+    assert "of run r" in str(checked.violations[0])
+    return checked.violations[0]
