@@ -22,6 +22,8 @@ _NEW = "CASE WHEN candidate_outcome = 'done' THEN least(candidate_ms, 1e15) ELSE
 # Between a nanosecond and thirty thousand years, so that no quotient leaves the range of numbers.
 _RATIO = "least(greatest(candidate_ms, 1e-6), 1e15) / least(greatest(control_ms, 1e-6), 1e15)"
 _WHICH = "run = :run"
+# What ticks have in common that are counted together.
+_ALIKE = "kind, stratum, control_outcome, candidate_outcome, control_gave_up, candidate_gave_up, steps, hidden"
 _BOTH = "control_outcome = 'done' AND candidate_outcome = 'done'"
 
 
@@ -30,7 +32,8 @@ class Group:
     """All ticks that are alike in what is counted; immutable.
 
     steps: a letter for each step, steps in the order of their bytes: E equal, D differs, C consequence, N not
-    applicable, - not compared; empty where nothing was compared.
+    applicable, - not compared; empty where nothing was compared. hidden: what rules hid, as `shadow.hidden.Hidden`
+    writes it; None if nothing.
     """
 
     kind: str
@@ -41,6 +44,7 @@ class Group:
     candidate_gave_up: bool
     steps: str
     count: int
+    hidden: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,10 +113,9 @@ class Aggregates:
 
     def groups(self) -> list[Group]:
         """The ticks, alike ones counted together."""
-        columns = "kind, stratum, control_outcome, candidate_outcome, control_gave_up, candidate_gave_up, steps"
         rows = self._rows(
-            f"SELECT {columns}, count(*) AS count FROM tick_evidence WHERE {_WHICH} "
-            f"GROUP BY {columns} ORDER BY {columns}"
+            f"SELECT {_ALIKE}, count(*) AS count FROM tick_evidence WHERE {_WHICH} "
+            f"GROUP BY {_ALIKE} ORDER BY {_ALIKE}"
         )
         return [Group(**row) for row in rows]
 
@@ -259,10 +262,9 @@ class Aggregates:
 
     def groups_by_span(self, ends: Sequence[int]) -> list[list[Group]]:
         """The ticks up to each of these last ticks, counted apart from those of the stretch before."""
-        columns = "kind, stratum, control_outcome, candidate_outcome, control_gave_up, candidate_gave_up, steps"
         rows = self._rows(
-            f"SELECT width_bucket(tick, CAST(:begins AS int[])) AS span, {columns}, count(*) AS count "
-            f"FROM tick_evidence WHERE {_WHICH} GROUP BY span, {columns} ORDER BY span, {columns}",
+            f"SELECT width_bucket(tick, CAST(:begins AS int[])) AS span, {_ALIKE}, count(*) AS count "
+            f"FROM tick_evidence WHERE {_WHICH} GROUP BY span, {_ALIKE} ORDER BY span, {_ALIKE}",
             {"begins": [end + 1 for end in ends]},
         )
         found: list[list[Group]] = [[] for _ in ends]

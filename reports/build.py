@@ -5,19 +5,21 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from reports import text
 from reports.aggregates import Group
 from reports.evidence import BAD, Counts, RunState, gather, middle_ranks, read_counts, run_state
+from reports.lifting import hidden_by_rule, lift
 from reports.model import (
     BurstFacts,
     ExampleFacts,
     FindingFacts,
     PolicyFacts,
     Report,
+    RuleFacts,
     RunFacts,
     SpeedFacts,
     StratumFacts,
@@ -31,6 +33,7 @@ from reports.verdict import Decision, Verdict, judge
 from reports.verdict_store import Latch, VerdictStore
 from shadow.compare import Kind
 from shadow.diff import generalise, show
+from shadow.rules import Action
 from shadow.signature import Finding
 from shadow.store import RunRecord, Store
 from tickover import __version__
@@ -62,7 +65,7 @@ def build(store: Store, name: str | None, policy: Policy, source: str, *, now: d
     record = store.run(name)
     counts = read_counts(store, record, policy)
     groups, found, state = counts.groups, counts.found, run_state(store, record, counts)
-    evidence = gather(record, policy, state, counts)
+    evidence = gather(record, policy, state, counts, on=now.date())
     verdict = judge(evidence, policy)
     verdicts = VerdictStore(store.engine)
     latch = verdicts.latch(evidence)
@@ -88,13 +91,14 @@ def build(store: Store, name: str | None, policy: Policy, source: str, *, now: d
         findings_total=len(found),
         speed=_speed(record, counts),
         faults=(),
-        strata=_strata(groups, policy),
+        strata=_strata(lift(groups, record.graph, record.rules.expired(now.date())), policy),
         dependence=verdict.dependence,
         bursts=_bursts(counts),
         quantiles=verdict.quantiles,
         tolerated=dict(counts.rules),
+        rules=tuple(_rules(record, counts, now.date())),
         surface=_surface(store, record, groups, state),
-        notes=tuple(_notes(record, state, counts, evidence, verdicts.others(evidence))),
+        notes=tuple(_notes(record, state, counts, evidence, verdicts.others(evidence), now)),
     )
     return Built(report=safe(report), record=record, groups=groups, evidence=evidence, verdict=verdict)
 
@@ -270,6 +274,19 @@ def _bursts(counts: Counts) -> BurstFacts:
     )
 
 
+def _rules(record: RunRecord, counts: Counts, today: dt.date) -> Iterator[RuleFacts]:
+    """The rules of the run that can hide something, and Tickover's own that did; what hid most first."""
+    steps, expired = hidden_by_rule(counts.groups), record.rules.expired(today)
+    known = {rule.name: rule for rule in record.rules.rules if rule.action is not Action.REDACT}
+    for name in sorted({*counts.rules, *known}, key=lambda name: (-counts.rules.get(name, 0), name)):
+        rule = known.get(name)
+        yield RuleFacts(
+            name=name, expired=name in expired, ticks=counts.rules.get(name, 0), steps=steps.get(name, {}),
+            reason=rule.reason if rule else "the old system differs from itself there",
+            owner=rule.owner if rule else "Tickover", expires=rule.expires.isoformat() if rule else None,
+        )  # fmt: skip
+
+
 def _surface(store: Store, record: RunRecord, groups: Sequence[Group], state: RunState) -> SurfaceFacts:
     reasons = [(reason, count) for _, reason, count in store.reasons(record.run, [Kind.NOT_COMPARED])][:10]
     if state.missing:
@@ -286,8 +303,9 @@ def _surface(store: Store, record: RunRecord, groups: Sequence[Group], state: Ru
 
 
 def _notes(
-    record: RunRecord, state: RunState, counts: Counts, evidence: Evidence, others: Sequence[tuple[str, str]]
-) -> Sequence[str]:
+    record: RunRecord, state: RunState, counts: Counts, evidence: Evidence, others: Sequence[tuple[str, str]],
+    now: dt.datetime,
+) -> Sequence[str]:  # fmt: skip
     notes: list[str] = []
     if state.status == "running":
         notes.append("The run is still going on; what is said here holds now, and may be read at any time.")
@@ -301,6 +319,9 @@ def _notes(
         notes.append(
             f"Of {text.times(evidence.whole.unknown, 'tick')} the outcome is not known; every bound takes the worst."
         )
+    for rule in record.rules.expired(now.date()):
+        if count := counts.rules.get(rule, 0):
+            notes.append(f"Rule {rule} has expired: what it hid on {text.times(count, 'tick')} counts again.")
     for policy, status in (each for each in others if each[1] != Decision.KEEP_RUNNING):
         notes.append(f"The same version was judged {status} under policy {policy} with other budgets or rules.")
     return notes

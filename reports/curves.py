@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from reports import text
 from reports.aggregates import Aggregates
 from reports.build import Built
+from reports.counting import failure_pairs, step_tallies, up_to, whole_tally
 from reports.criterion import Question, Status
 from reports.details import BoundCurve, Details, Timeline
-from reports.evidence import failure_pairs, step_tallies, up_to, whole_tally
+from reports.lifting import lift
 from reports.plots import Bar
 from reports.policy import Policy
 from reports.questions import questions
@@ -46,10 +47,12 @@ def _bounds(counted: Aggregates, built: Built, policy: Policy, ends: list[int]) 
     """Bounds as they would have been shown at the end of each stretch."""
     wanted = [c.name for c in built.verdict.criteria if c.critical and c.status is not Status.NO_DATA][:MOST_CURVES]
     curves: dict[str, list[tuple[int, float]]] = {name: [] for name in wanted}
-    for groups in up_to(counted.groups_by_span(ends)):
+    graph, expired = built.record.graph, built.record.rules.expired(built.report.made_at.date())
+    for stretch in up_to(counted.groups_by_span(ends)):
+        groups = lift(stretch, graph, expired)
         evidence = Evidence(
             behaviour_key="", judgement_key="", status="running", time_scale=1.0, interval_s=0.0, hours=0.0,
-            started=0, compared=0, whole=whole_tally(groups), steps=step_tallies(groups, built.record.graph.order),
+            started=0, compared=0, whole=whole_tally(groups), steps=step_tallies(groups, graph.order),
             failures=failure_pairs(groups),
         )  # fmt: skip
         for question in questions(evidence, policy):

@@ -7,19 +7,21 @@ import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
+from reports import text
 from reports.aggregates import Aggregates, Episodes, Group, Hour, Slower, snapshot
+from reports.counting import failure_pairs, step_tallies, whole_tally
+from reports.lifting import damage, lift
 from reports.policy import Policy
 from reports.statistics import quantile_ranks
-from reports.tally import Bursts, Evidence, Noise, Pairs, Quantile, Tally
+from reports.tally import Bare, Bursts, Evidence, Noise, Quantile, Tally
 from shadow.compare import Kind
 from shadow.noise_store import noise_counts
+from shadow.observation import Graph
 from shadow.signature import Finding, findings
 from shadow.store import RunRecord, Store
 
-# Kinds under which results, effects and state of both systems can be told.
-_TOLD = frozenset({Kind.MATCH, Kind.TOLERATED, Kind.IMPROVED, Kind.MISMATCH, Kind.UNVERIFIED})
 # Kinds that count against the candidate, wherever episodes and bad hours are told.
 BAD = (Kind.MISMATCH.value, Kind.CANDIDATE_FAILED.value)
 # Bad ticks at most this far apart are one episode.
@@ -109,9 +111,15 @@ def run_state(store: Store, record: RunRecord, counts: Counts) -> RunState:
     return RunState(status=status, missing=missing)
 
 
-def gather(record: RunRecord, policy: Policy, state: RunState, counts: Counts) -> Evidence:
-    """The evidence of a run under a policy."""
-    plan, groups = record.plan, counts.groups
+def gather(
+    record: RunRecord, policy: Policy, state: RunState, counts: Counts, *, on: dt.date | None = None
+) -> Evidence:
+    """The evidence of a run under a policy. on: the day on which rules must hold, None for today: what a rule hid
+    whose last day has passed counts again."""
+    plan, graph = record.plan, record.graph
+    expired = record.rules.expired(on or dt.datetime.now(dt.UTC).date())
+    groups = lift(counts.groups, graph, expired)
+    bare = lift(groups, graph)
     # A tick whose candidate is not known: it was started, and is taken for the worst.
     unknown = state.missing + sum(group.count for group in groups if group.candidate_outcome is None)
     tail, far_tail, deadline = (Tally(n=counts.slower.n, bad=bad, unknown=unknown) for bad in counts.slower.exceed)
@@ -128,8 +136,8 @@ def gather(record: RunRecord, policy: Policy, state: RunState, counts: Counts) -
         hours=sum(hour.covered_s for hour in counts.hours) / 3600 if plan.time_scale == 1 else 0.0,
         started=counts.n + state.missing,
         compared=sum(group.count for group in groups if group.kind != Kind.NOT_COMPARED),
-        whole=_without_expired(whole_tally(groups, state.missing), record, counts),
-        steps=step_tallies(groups, record.graph.order, state.missing),
+        whole=whole_tally(groups, state.missing, bare),
+        steps=step_tallies(groups, graph.order, state.missing, bare),
         failures=failure_pairs(groups, state.missing),
         slower_blocks=counts.blocks,
         tail=tail,
@@ -140,77 +148,28 @@ def gather(record: RunRecord, policy: Policy, state: RunState, counts: Counts) -
         bursts=Bursts(longest_streak=counts.episodes.longest_streak, episodes=counts.episodes.count),
         # A run that kept nothing of what was watched has shown nothing about it.
         unobserved=tuple(record.surface["unobserved"] if record.surface else [NO_SURFACE]),
-        vetoes=tuple(_vetoes(counts.found)),
+        vetoes=(*_vetoes(counts.found), *_hidden_vetoes(counts.groups, expired)),
         noise={
             step: Noise(n=n, plus=plus, minus=minus, old_differs=differs)
             for step, (n, plus, minus, differs) in counts.noise.items()
         },
+        bare=_bare(groups, bare, graph, state.missing),
     )
 
 
-def _without_expired(whole: Tally, record: RunRecord, counts: Counts) -> Tally:
-    """What rules hid whose day has passed counts again; where one tick was hidden by several, as the worst case."""
-    expired = record.rules.expired(dt.datetime.now(dt.UTC).date())
-    again = min(whole.hidden, sum(counts.rules.get(name, 0) for name in expired))
-    return replace(whole, bad=whole.bad + again, hidden=whole.hidden - again)
+def _bare(groups: Sequence[Group], bare: Sequence[Group], graph: Graph, missing: int) -> Bare | None:
+    """What would be counted if there were no rules; None if none hid anything."""
+    if bare == groups:
+        return None
+    return Bare(
+        whole=whole_tally(bare, missing), steps=step_tallies(bare, graph.order, missing),
+        vetoes=tuple(_hidden_vetoes(groups)),
+    )  # fmt: skip
 
 
 def judgement_key(rules_key: str, policy: Policy) -> str:
     """The key of what evidence is judged by: the rules under which it was made, and the policy."""
     return hashlib.sha256(f"{rules_key}\n{policy.digest}".encode()).hexdigest()
-
-
-def whole_tally(groups: Iterable[Group], missing: int = 0) -> Tally:
-    """Mismatches of whole ticks. A tick on which the candidate failed has no answer to compare: it is a failure."""
-    told, of = 0, dict.fromkeys(Kind, 0)
-    for group in groups:
-        of[Kind(group.kind)] += group.count
-        told += group.count if group.kind in _TOLD else 0
-    return Tally(
-        n=told, bad=of[Kind.MISMATCH], hidden=of[Kind.TOLERATED], unverified=of[Kind.UNVERIFIED],
-        unknown=of[Kind.NOT_COMPARED] + missing,
-    )  # fmt: skip
-
-
-def step_tallies(groups: Iterable[Group], order: Sequence[str], missing: int = 0) -> dict[str, Tally]:
-    """Mismatches by step, steps in graph order. Only ticks count on which both systems reached the step and all that
-    it depends on agreed; where the control gave up and nothing could confirm it, the step is unverified."""
-    # Letters stand in the order of the names' bytes.
-    place = {step: index for index, step in enumerate(sorted(order, key=lambda name: name.encode()))}
-    n, bad, unverified = (dict.fromkeys(order, 0) for _ in range(3))
-    unknown = missing
-    for group in groups:
-        if group.kind == Kind.NOT_COMPARED:
-            unknown += group.count
-        if group.kind not in _TOLD or len(group.steps) != len(place):
-            continue
-        for step, index in place.items():
-            letter = group.steps[index]
-            if letter in "ED":
-                n[step] += group.count
-                if group.kind == Kind.UNVERIFIED:
-                    unverified[step] += group.count
-                elif letter == "D":
-                    bad[step] += group.count
-    return {
-        step: Tally(n=n[step], bad=bad[step], unverified=unverified[step], unknown=unknown if n[step] else 0)
-        for step in order
-    }
-
-
-def failure_pairs(groups: Iterable[Group], missing: int = 0) -> Pairs:
-    """Ticks that one of the two did not bring to a good end. Steps given up on the way are compared as steps."""
-    n = new_only = old_only = 0
-    unknown = missing
-    for group in groups:
-        if group.control_outcome is None or group.candidate_outcome is None:
-            unknown += group.count
-            continue
-        n += group.count
-        old, new = group.control_outcome != "done", group.candidate_outcome != "done"
-        new_only += group.count if new and not old else 0
-        old_only += group.count if old and not new else 0
-    return Pairs(n=n, new_only=new_only, old_only=old_only, unknown=unknown)
 
 
 def middle_ranks(n: int) -> list[int]:
@@ -238,6 +197,13 @@ def _quantiles(counts: Counts, alpha: float) -> tuple[Quantile, ...]:
     return tuple(found)
 
 
+def _hidden_vetoes(groups: Sequence[Group], rules: Sequence[str] | None = None) -> Iterable[str]:
+    """Lost and doubled effects that these rules (None: any) hid."""
+    for step, verb, count in damage(groups, rules):
+        whose = "a rule that has expired" if rules is not None else "a rule"
+        yield f"The new system {verb} effects of step {step} on {text.times(count, 'tick')}, which {whose} hid."
+
+
 def _vetoes(found: Sequence[Finding]) -> Iterable[str]:
     """Facts that bar READY whatever the counts say: an effect lost or doubled though nothing else differs."""
     for finding in found:
@@ -252,15 +218,3 @@ def _vetoes(found: Sequence[Finding]) -> Iterable[str]:
                 f"The new system {what} effects of step {finding.step} on {finding.count} {ticks} though its results "
                 f"agree (finding {finding.name})."
             )
-
-
-def up_to(groups: Sequence[Sequence[Group]]) -> list[list[Group]]:
-    """Groups per stretch of a run, added up: all ticks until the end of each stretch."""
-    total: dict[Group, int] = {}
-    found: list[list[Group]] = []
-    for stretch in groups:
-        for group in stretch:
-            key = replace(group, count=0)
-            total[key] = total.get(key, 0) + group.count
-        found.append([replace(key, count=count) for key, count in total.items()])
-    return found

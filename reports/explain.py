@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from reports import text
-from reports.aggregates import Aggregates, TickRow, limit_condition
+from reports.aggregates import Aggregates, Group, TickRow, limit_condition
 from reports.criterion import Criterion
 from reports.evidence import EPS_SHARE, gather, read_counts, run_state
+from reports.lifting import lift
 from reports.policy import Policy
 from reports.verdict import judge
+from shadow.compare import Kind
+from shadow.observation import Graph
 from shadow.store import RunRecord, Store
 from tickover.errors import ConfigurationError
 
 _Condition = tuple[str, str, Mapping[str, Any]]
+_MISSING = "started and never compared, counted as the worst case"
 
 
 class UnknownCriterion(ConfigurationError):
@@ -41,45 +46,48 @@ class Explanation:
     parts: tuple[Part, ...]
 
 
-def explain(store: Store, run: str | None, policy: Policy, name: str, limit: int) -> Explanation:
-    """The ticks behind a criterion of a run (None: the latest). limit: how many of a kind are listed.
+def explain(
+    store: Store, run: str | None, policy: Policy, name: str, limit: int, *, today: dt.date | None = None
+) -> Explanation:
+    """The ticks behind a criterion of a run (None: the latest). limit: how many of a kind are listed. today: on which
+    rules must hold to hide something, None for the day it is.
 
     Raises UnknownRun, UnknownCriterion.
     """
     record = store.run(run)
+    today = today or dt.datetime.now(dt.UTC).date()
     counts = read_counts(store, record, policy)
-    verdict = judge(gather(record, policy, run_state(store, record, counts), counts), policy)
+    state = run_state(store, record, counts)
+    verdict = judge(gather(record, policy, state, counts, on=today), policy)
     by_name = {criterion.name: criterion for criterion in verdict.criteria}
     if name not in by_name:
         close = difflib.get_close_matches(name, by_name, n=1, cutoff=0.4)
         hint = f"did you mean {close[0]}? " if close else ""
         raise UnknownCriterion(f"there is no criterion {name!r}; {hint}there are: {', '.join(by_name)}")
     parts: list[Part] = []
-    for title, condition, values in _conditions(name, record, policy):
-        total, ticks = Aggregates(store.engine, record.run).ticks(condition, values, limit)
+    counted = Aggregates(store.engine, record.run)
+    for title, condition, values in _conditions(name, record, policy, counts.groups, record.rules.expired(today)):
+        total, ticks = counted.ticks(condition, values, limit)
         parts.append(Part(title=title, total=total, ticks=tuple(ticks)))
+    if state.missing and by_name[name].unknown:
+        missing = [_never_compared(tick) for tick in store.uncompared(record.run)]
+        parts.append(Part(title=_MISSING, total=len(missing), ticks=tuple(missing[:limit])))
     return Explanation(run=record.run, criterion=by_name[name], parts=tuple(parts))
 
 
-def _conditions(name: str, record: RunRecord, policy: Policy) -> Sequence[_Condition]:
+def _never_compared(tick: int) -> TickRow:
+    return TickRow(tick=tick, kind="no comparison", reason="", control_ms=None, candidate_ms=None)
+
+
+def _conditions(
+    name: str, record: RunRecord, policy: Policy, groups: Sequence[Group], expired: Sequence[str]
+) -> Sequence[_Condition]:
     """(title, condition in SQL on tick_evidence, its values) for each way in which a tick counts."""
+    not_compared: _Condition = ("not compared, counted as the worst case", "kind = 'not_compared'", {})
     unknown: _Condition = ("of unknown outcome, counted as the worst case", "candidate_outcome IS NULL", {})
-    if name == "mismatch":
-        return [
-            ("on which the two differ", "kind = 'mismatch'", {}),
-            ("that nothing could confirm, counted beyond their own budget", "kind = 'unverified'", {}),
-            ("hidden by rules, not counted", "kind = 'tolerated'", {}),
-            unknown,
-        ]
-    if name.startswith("mismatch/"):
-        order = sorted(record.graph.order, key=lambda step: step.encode())
-        place = {"place": order.index(name.removeprefix("mismatch/")) + 1}
-        letter = "substr(steps, :place, 1)"
-        return [
-            ("on which the two part at this step", f"{letter} = 'D' AND kind IN ('mismatch', 'improved')", place),
-            ("that nothing could confirm", f"{letter} IN ('E', 'D') AND kind = 'unverified'", place),
-            unknown,
-        ]
+    if name == "mismatch" or name.startswith("mismatch/"):
+        step = name.partition("/")[2] or None
+        return [*_parted(step, record.graph, groups, expired), not_compared]
     if name == "unverified":
         return [("that nothing could confirm", "kind = 'unverified'", {})]
     if name == "failure":
@@ -92,7 +100,7 @@ def _conditions(name: str, record: RunRecord, policy: Policy) -> Sequence[_Condi
                 {},
             ),
             ("that failed in both, not counted", f"{bad_new} AND {bad_old}", {}),
-            unknown,
+            (unknown[0], "candidate_outcome IS NULL OR control_outcome IS NULL", {}),
         ]
     interval_ms = record.plan.interval_s * 1000
     limits = {
@@ -105,6 +113,37 @@ def _conditions(name: str, record: RunRecord, policy: Policy) -> Sequence[_Condi
         condition, values = limit_condition(*limits[name])
         return [("over the limit", f"candidate_outcome IS NOT NULL AND {condition}", values), unknown]
     return []
+
+
+def _parted(step: str | None, graph: Graph, groups: Sequence[Group], expired: Sequence[str]) -> Iterator[_Condition]:
+    """How ticks count against equality at a step, or as a whole (None). Where rules hid something, by the very
+    counting that the verdict rests on."""
+    place = 0 if step is None else sorted(graph.order, key=lambda name: name.encode()).index(step) + 1
+
+    def parts(group: Group) -> bool:
+        return group.kind == Kind.MISMATCH if step is None else group.steps[place - 1 : place] == "D"
+
+    lifted = lift(groups, graph, expired)
+    counts: list[str] = []
+    hides: list[str] = []
+    for group, now, bare in zip(groups, lifted, lift(lifted, graph), strict=True):
+        if group.hidden is not None:
+            alike = f"{group.kind} {group.steps} {group.hidden}"
+            counts += [alike] if parts(now) and now.kind != Kind.UNVERIFIED else []
+            hides += [alike] if parts(bare) and not parts(now) else []
+    where = {"place": place, "counts": counts, "hides": hides}
+    alike = "kind || ' ' || steps || ' ' || hidden"
+    differs = "kind = 'mismatch'"
+    if step is not None:
+        differs = "substr(steps, :place, 1) = 'D' AND kind IN ('mismatch', 'improved')"
+    yield (
+        f"on which the two {'differ' if step is None else 'part at this step'}",
+        f"(hidden IS NULL AND {differs}) OR {alike} = ANY(:counts)", where,
+    )  # fmt: skip
+    yield "hidden by rules, not counted", f"{alike} = ANY(:hides)", where
+    reached = "true" if step is None else "substr(steps, :place, 1) IN ('E', 'D')"
+    beyond = ", counted beyond their own budget"
+    yield f"that nothing could confirm{beyond}", f"kind = 'unverified' AND {reached}", where
 
 
 def render(found: Explanation) -> str:

@@ -63,6 +63,7 @@ def render(report: Report, details: Details) -> str:
         shares=words.SHARES,
         grown=words.grown(report),
         bursts=words.bursts(report),
+        hid=words.hid,
         speed_plots=_speed_plots(report, details),
         wide_plots=_wide_plots(report, details),
         bound_plots=_bound_plots(report, details),

@@ -45,6 +45,10 @@ def render(report: Report) -> str:
         ]
     if report.findings_total > _MOST_FINDINGS:
         lines += ["", f"{report.findings_total - _MOST_FINDINGS} more findings."]
+    lines += [f"- rule {md(rule.name)} {md(words.hid(rule), 500)}: {md(rule.reason, 500)}"
+              for rule in report.rules if rule.ticks]  # fmt: skip
+    if verdict.without_rules:
+        lines += ["", f"Without rules the verdict would be **{verdict.without_rules}**."]
     if report.speed is not None:
         rows = [
             (side, *(text.duration(found[share]) for share in words.SHARES))

@@ -102,6 +102,20 @@ class FindingFacts:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class RuleFacts:
+    """A rule and what it hid; immutable. ticks: on which it hid something; steps: the same by step. expires: its last
+    day, None for one that Tickover made itself. expired: what it hid counts again."""
+
+    name: str
+    reason: str
+    owner: str
+    expires: str | None
+    expired: bool
+    ticks: int
+    steps: Mapping[str, int]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SpeedFacts:
     """How long ticks took, in milliseconds (infinite: never ended well); immutable. ratio_*: of pairs."""
 
@@ -177,6 +191,7 @@ class Report:
     bursts: BurstFacts
     quantiles: tuple[QuantileRatio, ...]
     tolerated: Mapping[str, int]
+    rules: tuple[RuleFacts, ...]
     surface: SurfaceFacts
     notes: tuple[str, ...] = field(default=())
 

@@ -17,6 +17,7 @@ class TickEvidence(Base):
 
     steps: a letter for each step, steps in the order of their bytes: E equal, D differs, C consequence, N not
     applicable, - not compared; empty where nothing was compared. rules: names of those that hid something, or None.
+    hidden: what they hid, as `shadow.hidden.Hidden` writes it, or None.
     """
 
     __tablename__ = "tick_evidence"
@@ -41,6 +42,7 @@ class TickEvidence(Base):
     steps: Mapped[str] = mapped_column(Text)
     rules: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
     compared_at: Mapped[dt.datetime] = mapped_column(_When)
+    hidden: Mapped[str | None] = mapped_column(Text)
 
 
 class Verdict(Base):

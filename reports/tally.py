@@ -102,6 +102,15 @@ class Bursts:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Bare:
+    """What would be counted if there were no rules; immutable. vetoes: what of that would bar READY."""
+
+    whole: Tally
+    steps: Mapping[str, Tally]
+    vetoes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Evidence:
     """The counts behind a verdict; immutable.
 
@@ -111,7 +120,8 @@ class Evidence:
     or were lost. slower_blocks: mean share of slower ticks in a complete block -> blocks. tail, far_tail, deadline:
     slower ticks. strata: kind of tick -> compared ticks. faults: kind of fault -> its drills; a kind that can be
     drilled and was not is there without any, so that its absence shows. unobserved: doors that
-    the control used and no adapter watches. vetoes: facts that bar READY, each a sentence.
+    the control used and no adapter watches. vetoes: facts that bar READY, each a sentence. bare: what would be
+    counted without rules, None if none hid anything.
     """
 
     behaviour_key: str
@@ -136,6 +146,7 @@ class Evidence:
     bursts: Bursts = field(default_factory=Bursts)
     unobserved: tuple[str, ...] = ()
     vetoes: tuple[str, ...] = ()
+    bare: Bare | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The evidence as a JSON document that `evidence_from_json` reads."""
@@ -144,6 +155,8 @@ class Evidence:
         document["slower_blocks"] = [[mean, blocks] for mean, blocks in sorted(self.slower_blocks.items())]
         document["vetoes"], document["unobserved"] = list(self.vetoes), list(self.unobserved)
         document["quantiles"] = [dataclasses.asdict(quantile) for quantile in self.quantiles]
+        if self.bare is not None:
+            document["bare"]["vetoes"] = list(self.bare.vetoes)
         return document
 
 
@@ -164,4 +177,10 @@ def evidence_from_json(document: Mapping[str, Any]) -> Evidence:
     plain["slower_blocks"] = {float(mean): int(blocks) for mean, blocks in plain["slower_blocks"]}
     plain["quantiles"] = tuple(Quantile(**quantile) for quantile in plain["quantiles"])
     plain["vetoes"], plain["unobserved"] = tuple(plain["vetoes"]), tuple(plain["unobserved"])
+    bare = plain.get("bare")
+    if bare is not None:
+        plain["bare"] = Bare(
+            whole=Tally(**bare["whole"]), steps={step: Tally(**tally) for step, tally in bare["steps"].items()},
+            vetoes=tuple(bare["vetoes"]),
+        )  # fmt: skip
     return Evidence(**plain)

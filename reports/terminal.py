@@ -78,7 +78,7 @@ def _why(report: Report, pen: _Pen) -> list[str]:
         if len(reasons) > _MOST_REASONS:
             lines.append(f"  - and {len(reasons) - _MOST_REASONS} more, with --json or --html")
     if verdict.without_rules:
-        lines += _wrap(f"Without the rules the verdict would be {verdict.without_rules}.", "  ")
+        lines += _wrap(f"Without rules the verdict would be {verdict.without_rules}.", "  ")
     for note in report.notes:
         lines += _wrap(note, "  ")
     return lines
@@ -111,8 +111,10 @@ def _differs(report: Report, pen: _Pen) -> list[str]:
     left = report.findings_total - min(len(report.findings), _MOST_FINDINGS)
     if left > 0:
         lines.append(f"  and {text.times(left, 'more finding')}: `tickover findings {report.run.run}`")
-    for rule, count in report.tolerated.items():
-        lines += _wrap(f"rule {rule} hid differences on {text.times(count, 'tick')}", "  ")
+    for rule in report.rules:
+        until = f", until {rule.expires}" if rule.expires else ""
+        said = f"rule {rule.name} {words.hid(rule)}; {rule.owner}{until}: {rule.reason}"
+        lines += _wrap(said, "  ", "    ")
     return lines
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 import math
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from reports.gates import gates as find_gates
 from reports.policy import Policy
 from reports.questions import questions as ask
 from reports.statistics import rate_upper
-from reports.tally import Evidence, Quantile, Tally
+from reports.tally import Evidence, Quantile
 
 # Bad ticks are thought to come in bursts of this many, at least, when the bound under dependence is printed.
 LEAST_BURST = 10
@@ -69,7 +68,7 @@ class QuantileRatio:
 class Verdict:
     """The verdict and all that it rests on; immutable.
 
-    reasons: why it is not READY, each a sentence, worst first. without_rules: what it would be if no ignore rule hid
+    reasons: why it is not READY, each a sentence, worst first. without_rules: what it would be if no rule hid
     anything; None if none did. not_comparable: steps whose old system differs from itself too often.
     """
 
@@ -194,15 +193,12 @@ def _ratio(quantile: Quantile, allowed: float) -> QuantileRatio:
 
 
 def _without_rules(evidence: Evidence, policy: Policy) -> Decision | None:
-    tallies = [evidence.whole, *evidence.steps.values()]
-    if not any(tally.hidden for tally in tallies):
+    bare = evidence.bare
+    if bare is None:
         return None
-
-    def bare(tally: Tally) -> Tally:
-        return replace(tally, bad=tally.bad + tally.hidden, hidden=0)
-
-    steps = {step: bare(tally) for step, tally in evidence.steps.items()}
-    return judge(dataclasses.replace(evidence, whole=bare(evidence.whole), steps=steps), policy).decision
+    vetoes = (*evidence.vetoes, *bare.vetoes)
+    shown = replace(evidence, whole=bare.whole, steps=bare.steps, vetoes=vetoes, bare=None)
+    return judge(shown, policy).decision
 
 
 def _headline(

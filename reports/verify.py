@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +31,9 @@ def verify_run(store: Store, run: str | None) -> Verified:
     stored = VerdictStore(store.engine).latest(record.run)
     differs = verify(stored)
     counts = read_counts(store, record, stored.policy)
-    fresh = gather(record, stored.policy, run_state(store, record, counts), counts)
+    # Rules that have expired since then held when the verdict was given.
+    day = stored.created_at.astimezone(dt.UTC).date()
+    fresh = gather(record, stored.policy, run_state(store, record, counts), counts, on=day)
     since = fresh.started - stored.evidence.started
     if since == 0:
         # What is known of drills and noise may grow apart from the ticks; it is told by its own name.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reports import text
 from reports.criterion import Criterion, Status
-from reports.model import FindingFacts, Report
+from reports.model import FindingFacts, Report, RuleFacts
 
 VERDICTS = {"READY": "Ready", "NOT_READY": "Not ready", "KEEP_RUNNING": "Keep running"}
 # Status of a criterion -> (word, tone); tones are colours in a terminal and on a page.
@@ -50,6 +50,15 @@ def place(finding: FindingFacts) -> str:
     if finding.first_tick == finding.last_tick:
         return f"tick {text.grouped(finding.first_tick)}"
     return f"ticks {text.grouped(finding.first_tick)} to {text.grouped(finding.last_tick)}"
+
+
+def hid(rule: RuleFacts) -> str:
+    """What a rule hid, where, and whether that still holds."""
+    if not rule.ticks:
+        return "hid nothing"
+    where = ", ".join(f"{step} {text.grouped(count)}" for step, count in rule.steps.items())
+    again = ", which counts again because the rule has expired" if rule.expired else ""
+    return f"hid differences on {text.times(rule.ticks, 'tick')}{f' ({where})' if where else ''}{again}"
 
 
 def bursts(report: Report) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from shadow.diff import Change, changes
 from shadow.effect_diff import effect_changes
+from shadow.hidden import Hidden, sift
 from shadow.misses import Miss
 from shadow.noise import by_form
 from shadow.observation import RAN, TROUBLE, Graph, Observation, ObservedEffect, Outcome, StepObservation, StepStatus
@@ -50,7 +51,7 @@ class Comparison:
     """What two observations of one tick have to do with each other; immutable.
 
     reason: one sentence on the kind. against: "control" or "reference". attributions: where the two part, the first
-    in the graph first. steps: the verdict on each step.
+    in the graph first. steps: the verdict on each step. hidden: what rules hid, None if nothing.
     """
 
     kind: Kind
@@ -61,6 +62,7 @@ class Comparison:
     tolerances: tuple[Tolerance, ...] = ()
     misses: tuple[Miss, ...] = ()
     steps: Mapping[str, StepVerdict] = field(default_factory=dict)
+    hidden: Hidden | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The comparison as a JSON document."""
@@ -74,6 +76,7 @@ class Comparison:
             "tolerances": [{"rule": t.rule, "reason": t.reason, "owner": t.owner} for t in self.tolerances],
             "misses": [miss.to_json() for miss in self.misses],
             "steps": {name: verdict.value for name, verdict in self.steps.items()},
+            "hidden": None if self.hidden is None else self.hidden.to_json(),
         }
 
 
@@ -123,10 +126,14 @@ def judge(
             graph, control, candidate, misses,
         )  # fmt: skip
     if not needs_reference(control, candidate, graph, misses):
-        kept, tolerances = _tolerate(found, rules)
-        kind = Kind.MISMATCH if kept else Kind.TOLERATED if tolerances else Kind.MATCH
-        reason = _sentence(kept) if kept else "equal" if not tolerances else "equal but for what rules tolerate"
-        return _compared(kind, reason, kept, graph, control, candidate, misses, tolerances=tolerances)
+        sifted = sift(found, rules)
+        kept = sifted.kept
+        kind = Kind.MISMATCH if kept else Kind.TOLERATED if sifted.tolerances else Kind.MATCH
+        reason = _sentence(kept) if kept else "equal" if not found else "equal but for what rules tolerate"
+        return _compared(
+            kind, reason, kept, graph, control, candidate, misses, tolerances=sifted.tolerances,
+            hidden=sifted.hidden(Kind.MISMATCH.value),
+        )  # fmt: skip
     trouble = ", ".join(control.trouble) or control.error or "a late write of an earlier tick"
     if reference is None or reference.outcome is not Outcome.DONE:
         why = no_reference if reference is None else f"the reference {reference.outcome} too: {reference.error}"
@@ -134,7 +141,8 @@ def judge(
             Kind.UNVERIFIED, f"control {control.outcome}, trouble in {trouble}; {why}", [], graph, control, candidate,
             misses,
         )  # fmt: skip
-    kept, tolerances = _tolerate(differences(reference, candidate, graph, misses), rules)
+    sifted = sift(differences(reference, candidate, graph, misses), rules)
+    kept = sifted.kept
     if not kept:
         kind, reason = Kind.IMPROVED, f"control gave up or failed ({trouble}); the candidate equals the reference"
     elif reference_missed:
@@ -143,8 +151,9 @@ def judge(
     else:
         kind, reason = Kind.MISMATCH, f"against the reference: {_sentence(kept)}"
     return _compared(
-        kind, reason, kept, graph, reference, candidate, misses, against="reference", tolerances=tolerances
-    )
+        kind, reason, kept, graph, reference, candidate, misses, against="reference", tolerances=sifted.tolerances,
+        hidden=sifted.hidden((Kind.UNVERIFIED if reference_missed else Kind.MISMATCH).value),
+    )  # fmt: skip
 
 
 def _of_failure(
@@ -275,18 +284,6 @@ def _state(control: Observation, candidate: Observation) -> tuple[Change, ...]:
     return found
 
 
-def _tolerate(found: Sequence[Difference], rules: Rules) -> tuple[list[Difference], tuple[Tolerance, ...]]:
-    kept: list[Difference] = []
-    hidden: dict[str, Tolerance] = {}
-    for difference in found:
-        tolerance = rules(difference.step, difference.area.value, difference.change)
-        if tolerance is None:
-            kept.append(difference)
-        else:
-            hidden[tolerance.rule] = tolerance
-    return kept, tuple(hidden.values())
-
-
 def _sentence(found: Sequence[Difference]) -> str:
     first = found[0]
     more = f" and {len(found) - 1} more" if len(found) > 1 else ""
@@ -304,6 +301,7 @@ def _compared(
     *,
     against: str = "control",
     tolerances: tuple[Tolerance, ...] = (),
+    hidden: Hidden | None = None,
 ) -> Comparison:
     attributions = attribute(found, graph)
     roots, touched = {a.step for a in attributions}, {d.step for d in found}
@@ -316,6 +314,7 @@ def _compared(
         tolerances=tolerances,
         misses=tuple(misses),
         steps={step: _step_verdict(step, control, candidate, roots, touched) for step in graph.order},
+        hidden=hidden,
     )
 
 

@@ -43,7 +43,8 @@ FROM (SELECT i, i %% %(every)s = 0 AS bad, %(steps)s AS steps, %(document)s AS d
 INSERT INTO shadow_attributions (run, tick, step, signature, kind, atoms)
 SELECT run, tick, 'beliefs', 'sig' || tick %% 50, 'mismatch', '[["result","x' || tick %% 50 || '","value"]]'
 FROM shadow_comparisons WHERE kind = 'mismatch' AND run = %(run)s;
-INSERT INTO tick_evidence
+INSERT INTO tick_evidence (run, tick, kind, stratum, control_outcome, candidate_outcome, control_gave_up,
+    candidate_gave_up, control_ms, candidate_ms, steps, rules, compared_at)
 SELECT run, tick, kind, stratum, control_outcome, candidate_outcome, control_gave_up, candidate_gave_up, control_ms,
     candidate_ms, CASE kind WHEN 'mismatch' THEN 'EDEEEEE' ELSE 'EEEEEEE' END, NULL, created_at
 FROM shadow_comparisons WHERE run = %(run)s;

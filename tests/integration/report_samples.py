@@ -5,11 +5,12 @@ from __future__ import annotations
 import datetime as dt
 import random
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from shadow.compare import Comparison, Kind, StepVerdict
 from shadow.diff import Change, Nature
+from shadow.hidden import Hidden, HiddenStep
 from shadow.observation import Graph, Observation, Outcome, StepObservation, StepStatus
 from shadow.plan import Mode, RunPlan
 from shadow.rules import Tolerance
@@ -25,7 +26,8 @@ BEGAN = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
 
 @dataclass(frozen=True, kw_only=True)
 class TickSample:
-    """One tick as a test wants it. differs: the step at which the two part."""
+    """One tick as a test wants it. differs: the step at which the two part. hides: step -> rules that hid
+    something."""
 
     kind: Kind = Kind.MATCH
     control: Outcome | None = Outcome.DONE
@@ -39,6 +41,7 @@ class TickSample:
     values: tuple[Any, Any] = (1, 2)
     idle: tuple[str, ...] = ()
     rules: tuple[str, ...] = ()
+    hides: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def make_run(
@@ -94,6 +97,7 @@ def random_tick(source: random.Random) -> TickSample:
         differs=source.choice(STEPS) if kind in (Kind.MISMATCH, Kind.CANDIDATE_FAILED, Kind.TOLERATED) else None,
         idle=("note",) if source.random() < 0.3 else (),
         rules=tuple(rule for rule in ("clock", "order") if source.random() < 0.1),
+        hides={source.choice(STEPS): ("clock",)} if source.random() < 0.1 else {},
     )
     if kind in (Kind.CANDIDATE_FAILED, Kind.BOTH_FAILED):
         sample = replace(sample, candidate=source.choice([Outcome.FAILED, Outcome.LOST]))
@@ -139,8 +143,11 @@ def _comparison(sample: TickSample) -> Comparison:
         change = Change(path=("value",), nature=Nature.VALUE, control=sample.values[0], candidate=sample.values[1])
         differences = (Difference(step=sample.differs, area=Area.RESULT, change=change),)
         attributions = (Attribution(step=sample.differs, atoms=(differences[0].atom,)),)
+    hides = {step: HiddenStep(rules=rules) for step, rules in sample.hides.items()}
+    names = dict.fromkeys([*sample.rules, *(rule for rules in sample.hides.values() for rule in rules)])
     return Comparison(
         kind=sample.kind, reason="as sampled", steps=steps, differences=differences,
         attributions=attributions if sample.kind is not Kind.TOLERATED else (),
-        tolerances=tuple(Tolerance(rule=rule, reason="because", owner="me") for rule in sample.rules),
+        tolerances=tuple(Tolerance(rule=rule, reason="because", owner="me") for rule in names),
+        hidden=Hidden(kind="mismatch", steps=hides) if hides else None,
     )  # fmt: skip

@@ -178,6 +178,43 @@ def test_an_explanation_lists_exactly_the_ticks_behind_a_figure(store: Store, sc
         explain(store, "r", scaled, "mismatch/akt", 2)
 
 
+def test_what_rules_hid_is_told_by_step_and_counts_again_once_they_expire(store: Store, scaled: Policy) -> None:
+    """With a rule 40 ticks of step act are hidden and the run is READY; the report names rule, step and ticks, and
+    says NOT_READY for the verdict without it. On the day after its last the same ticks count, at their step alone,
+    and each is listed behind the figure; a verdict that was given before is verified as of its day."""
+    rule = {
+        "name": "known", "action": "ignore", "step": "act", "path": "**", "reason": "meant so", "owner": "ada",
+        "expires": "2026-03-02",
+    }  # fmt: skip
+    hidden = TickSample(kind=Kind.TOLERATED, hides={"act": ("known",)})
+    keys = {"behaviour": "b", "judgement": "j", "rules": [rule]}
+    _made(store, "r", [hidden] * 40 + CLEAN, keys=keys)
+    before = _report(store, "r", scaled)
+    assert (before.report.verdict.status, before.report.verdict.without_rules) == ("READY", "NOT_READY")
+    assert [(each.name, each.ticks, each.steps, each.expired) for each in before.report.rules] == [
+        ("known", 40, {"act": 40}, False)
+    ]
+    assert (before.evidence.steps["act"].hidden, before.evidence.steps["think"].hidden) == (40, 0)
+    listed = explain(store, "r", scaled, "mismatch/act", 3, today=NOW.date())
+    assert [(part.title, part.total) for part in listed.parts if part.total] == [("hidden by rules, not counted", 40)]
+    with store.engine.begin() as connection:
+        connection.execute(text("UPDATE verdicts SET created_at = :now"), {"now": NOW})
+    assert verify_run(store, "r").differs == ()
+    after = build(store, "r", scaled, "scaled", now=NOW + dt.timedelta(days=1))
+    assert after.report.verdict.status == "NOT_READY" and after.report.verdict.without_rules is None
+    assert (after.evidence.whole.bad, after.evidence.steps["act"].bad, after.evidence.steps["think"].bad) == (
+        40,
+        40,
+        0,
+    )
+    assert any("Rule known has expired: what it hid on 40 ticks counts again" in note for note in after.report.notes)
+    for name in ("mismatch", "mismatch/act"):
+        late = explain(store, "r", scaled, name, 3, today=dt.date(2026, 3, 3))
+        counted = [part for part in late.parts if part.total]
+        assert [(part.total, [row.tick for row in part.ticks]) for part in counted] == [(40, [0, 1, 2])]
+        assert late.criterion.bad == 40
+
+
 def test_hostile_names_and_huge_values_reach_no_rendering(store: Store, scaled: Policy) -> None:
     """Strata, values and paths with escape sequences, tags and enormous numbers are shown by name or not at all."""
     nasty = "\x1b[2J<img src=x onerror=alert(1)>\u202e"

@@ -95,3 +95,11 @@ def test_the_project_names_no_machine() -> None:
             continue
         found += [f"{path.relative_to(ROOT)}: {match.group()}" for match in forbidden.finditer(text)]
     assert not found
+
+
+def test_the_schema_has_one_line_of_history() -> None:
+    """Each revision follows another one, and none is followed by two: `down_revision` of a new one is the newest that
+    there was."""
+    from tickover.ground import migrate
+
+    assert migrate.head()

@@ -71,7 +71,7 @@ def report(seen: Evidence | None = None, **more: Any) -> Report:
         ),
         "faults": (), "strata": (StratumFacts(stratum="plain", n=seen.compared, bad=0, bound=0.0017),),
         "dependence": verdict.dependence, "bursts": BurstFacts(largest=(), worst_hours=()),
-        "quantiles": verdict.quantiles, "tolerated": {},
+        "quantiles": verdict.quantiles, "tolerated": {}, "rules": (),
         "surface": SurfaceFacts(observed=("http",), unobserved=(), not_compared=(), not_applied=()),
     }  # fmt: skip
     return Report(**{**values, **more})

@@ -11,7 +11,7 @@ import pytest
 from reports.criterion import Status
 from reports.policy import BadPolicy, Policy, Rule, load_policy
 from reports.statistics import s_min_above
-from reports.tally import Bursts, Evidence, FaultTrials, Noise, Pairs, Quantile, Tally, evidence_from_json
+from reports.tally import Bare, Bursts, Evidence, FaultTrials, Noise, Pairs, Quantile, Tally, evidence_from_json
 from reports.verdict import Decision, Verdict, judge
 from tests.unit.reports.verdict_sample import STEPS, good
 
@@ -175,11 +175,18 @@ def test_timings_of_a_scaled_run_are_advisory(production: Policy) -> None:
 
 
 def test_rules_that_hide_something_are_not_silent(production: Policy) -> None:
-    """The verdict without ignore rules stands beside the one with them."""
-    verdict = judge(good(whole=Tally(n=1440, hidden=200)), production)
-    assert verdict.decision is Decision.READY
-    assert verdict.without_rules is Decision.NOT_READY
-    assert judge(good(), production).without_rules is None
+    """The verdict without rules stands beside the one with them, as counted without them in each step; what a rule
+    hides may also bar READY by itself."""
+    seen, clean = good(), Tally(n=1440)
+    bare = Bare(whole=Tally(n=1440, bad=200), steps=seen.steps)
+    verdict = judge(replace(seen, whole=Tally(n=1440, hidden=200), bare=bare), production)
+    assert (verdict.decision, verdict.without_rules) == (Decision.READY, Decision.NOT_READY)
+    one_step = Bare(whole=clean, steps={**seen.steps, "meta": Tally(n=1440, bad=60)})
+    assert judge(replace(seen, bare=one_step), production).without_rules is Decision.NOT_READY
+    lost = Bare(whole=clean, steps=seen.steps, vetoes=("A rule hid that an effect was lost.",))
+    assert judge(replace(seen, bare=lost), production).without_rules is Decision.NOT_READY
+    assert judge(replace(seen, bare=Bare(whole=clean, steps=seen.steps)), production).without_rules is Decision.READY
+    assert judge(seen, production).without_rules is None
 
 
 def test_a_step_that_seldom_applies_needs_more_ticks_of_the_run(production: Policy) -> None:
