@@ -90,7 +90,8 @@ def _publisher(pid: int) -> ThreadPoolExecutor:
 
 
 def _may_continue(app: Celery, workflow: Workflow, step: str) -> tuple[str, ...]:
-    """Steps that this process may go on with in the same message: same queue, no rate limit, no shutdown asked for.
+    """Steps that this process may go on with in the same message: no rate limit, no shutdown asked for, and of a
+    queue that its worker consumes, so that a worker for one queue never does the work of another.
 
     Successors, and siblings whose hint has not arrived: these need not wait for a busy worker to pass a message on.
     """
@@ -98,12 +99,13 @@ def _may_continue(app: Celery, workflow: Workflow, step: str) -> tuple[str, ...]
 
     if state.should_stop is not None or state.should_terminate is not None:
         return ()
-    queue = workflow.step(step).queue
+    # Of a queue that is added or cancelled by remote control only the worker's main process hears.
+    queues = {workflow.step(step).queue, *app.amqp.queues.consume_from}
     return tuple(
         other.name
         for other in workflow.steps
         if other.name != step
-        and other.queue == queue
+        and other.queue in queues
         and app.tasks[task_name(workflow, other.name)].rate_limit is None
     )
 

@@ -88,17 +88,11 @@ def _limits(settings: Settings, workflow: Workflow, transport: dict[str, Any]) -
     except TickoverError as error:
         said, _, remedy = str(error).partition("; ")
         return [problem("step limits", said, remedy or "mend TICKOVER_STEP_TIMEOUTS__...")]
-    # A worker goes on with steps of the same queue in the same message, which is acknowledged after the last.
-    longest: dict[str, float] = {}
-    for step in workflow.steps:
-        took = limits[step.name] * settings.time_scale + HARD_MARGIN_S
-        longest[step.queue] = longest.get(step.queue, 0.0) + took
-    queue = max(longest, key=lambda name: longest[name])
+    # A worker may go on with step after step in the same message, which is acknowledged after the last.
+    longest_s = sum(limits[step.name] * settings.time_scale + HARD_MARGIN_S for step in workflow.steps)
     visible_s = float(transport.get("visibility_timeout", VISIBILITY_S))
-    said = (
-        f"steps of queue {queue} may hold one message for {longest[queue]:g} s, the broker waits for {visible_s:g} s"
-    )
-    if longest[queue] >= visible_s:
+    said = f"the steps of a tick may hold one message for {longest_s:g} s, the broker waits for {visible_s:g} s"
+    if longest_s >= visible_s:
         return [warning(
             "step limits", f"{said} and then gives it to another worker: nothing is done twice, but it costs a claim",
             "lower the limits (`tickover workflow show`), or set visibility_timeout in broker_transport_options",

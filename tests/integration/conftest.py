@@ -35,10 +35,12 @@ def start_worker(orchestrator: ModuleType, database: str, broker: str, tmp_path:
 
     started = []
 
-    def start(workload: str, *, pool: str = "prefork", concurrency: int = 2, **env: str) -> Any:
+    def start(
+        workload: str, *, pool: str = "prefork", concurrency: int = 2, queues: str | None = None, **env: str
+    ) -> Any:
         process = worker.start_worker(
             log_path=tmp_path / f"worker-{len(started)}.log", pool=pool, concurrency=concurrency,
-            name=f"test{len(started)}",
+            queues=queues, name=f"test{len(started)}",
             env={"DATABASE_URL": database, "CELERY_BROKER_URL": broker, "PYTHONWARNINGS": "default",
                  "TICKOVER_WORKLOAD": f"tests.integration.engine_samples:{workload}", **env},
         )  # fmt: skip

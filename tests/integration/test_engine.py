@@ -27,6 +27,26 @@ def test_a_tick_runs_its_steps_in_the_order_of_their_needs(
     assert [effect.payload["step"] for effect in ended.effects] == list(engine_samples.seven.order)
 
 
+def test_a_worker_for_one_queue_does_the_work_of_no_other(
+    orchestrator: ModuleType, start_worker: StartWorker
+) -> None:  # fmt: skip
+    """Two ticks come to the end of the critical queue, and none of the optional steps is begun until a worker for
+    those is there."""
+
+    def attempts(tick: int, queue: str) -> list[int]:
+        steps = orchestrator.outcome(str(key(tick))).steps
+        return [seen.attempts for name, seen in steps.items() if engine_samples.seven.step(name).queue == queue]
+
+    start_worker("seven", queues="critical", concurrency=1)
+    for tick in range(2):
+        orchestrator.start(key(tick), engine_samples.seven, state={})
+        until(lambda tick=tick: attempts(tick, "critical") == [1, 1, 1])
+    assert attempts(0, "optional") == [0, 0, 0, 0]
+    start_worker("seven", queues="optional")
+    for tick in range(2):
+        assert orchestrator.wait(str(key(tick)), 30).status == "done"
+
+
 def test_the_same_tick_started_twice_is_started_once(
     orchestrator: ModuleType, start_worker: StartWorker, tmp_path: Path
 ) -> None:
