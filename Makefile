@@ -19,7 +19,7 @@ $(STAMP):
 	@test -n "$(PYTHON)" || { echo "Tickover needs Python 3.11 or later, with venv; set PYTHON=/path/to/python" >&2; exit 2; }
 	@$(PYTHON) tools/install.py "$(VENV)" "$(STAMP)"
 
-demo: setup ## Run both systems side by side on 150 ticks, with one planted defect, and report (about a minute).
+demo: setup ## Show the whole way: a planted defect named, repaired, switched over, a worker killed, and back (3 minutes).
 	@$(BIN)/python -m examples.demo
 
 lint: setup ## Check style, types and who imports whom.
