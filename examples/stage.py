@@ -7,13 +7,14 @@ import fcntl
 import os
 import queue
 import re
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +54,7 @@ class Stage:
         """The standard output of a command; its messages go where ours do. Raises StoryBroke for another exit code
         than these."""
         if shows:
-            print(f"\n$ python cli.py {' '.join(arguments)}", flush=True)
+            print(f"\n$ {_typed(arguments)}", flush=True)
         done = subprocess.run(
             [sys.executable, str(ROOT / "cli.py"), *arguments], stdout=subprocess.PIPE, text=True, check=False,
             cwd=self.data_dir, env=self.environment,
@@ -66,7 +67,7 @@ class Stage:
     @contextmanager
     def started(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
         """A command under way, whose standard output is read by whoever asked for it; ended as Ctrl-C ends it."""
-        print(f"\n$ python cli.py {' '.join(arguments)} &", flush=True)
+        print(f"\n$ {_typed(arguments)} &", flush=True)
         process = subprocess.Popen(
             [sys.executable, "-u", str(ROOT / "cli.py"), *arguments], stdout=subprocess.PIPE, text=True,
             cwd=self.data_dir, env=self.environment, start_new_session=True,
@@ -108,6 +109,10 @@ class LoopReader:
             if found := _ENDED.match(line):
                 self.ticks.append(Ended(tick=int(found[1]), owner=found[2], status=found[3]))
                 count -= found[2] == owner
+
+
+def _typed(arguments: Sequence[str]) -> str:
+    return shlex.join(["python", "cli.py", *(argument.removeprefix(f"{ROOT}/") for argument in arguments)])
 
 
 def kill_tree_below(pid: int) -> int:
