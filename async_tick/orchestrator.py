@@ -16,6 +16,7 @@ from async_tick.outcome import ExecutionOutcome, read_outcome
 from tickover.canonical import Json, canonical_text, digest
 from tickover.errors import ConfigurationError, InfrastructureError, TickoverError
 from tickover.execution import ExecutionKey, Purpose, System
+from tickover.faults import Fault, armed
 from tickover.workflow import Workflow
 
 _connection = Pool("tickover orchestrator")
@@ -47,8 +48,9 @@ def start(
 
     state, input: what the tick starts from. harness: passed to the steps' doors, unread. time_scale: of waits and
     limits. started_at: the tick's instant, from which clock draws derive; None is now. Raises DifferentInput,
-    NotCanonical.
+    NotCanonical, ArmedForControl.
     """
+    fault = armed(harness, str(key))
     if started_at is None:
         started_at = dt.datetime.now(dt.UTC)
     state_text, input_text = canonical_text(state, workflow.normalise), canonical_text(input, workflow.normalise)
@@ -73,15 +75,17 @@ def start(
             f"execution {key} was started before with another state, input or version; "
             f"`tickover workflow show {key}` shows it. Use another run or pass"
         )
-    _publish(workflow, str(key), ready)
+    if fault is not None:
+        fault.started()
+    _publish(workflow, str(key), ready, fault)
     return bool(created)
 
 
-def _publish(workflow: Workflow, execution_id: str, steps: list[str]) -> None:
+def _publish(workflow: Workflow, execution_id: str, steps: list[str], fault: Fault | None) -> None:
     from async_tick.celery_app import app
     from async_tick.tasks import publish
 
-    publish(app, workflow, execution_id, steps)
+    publish(app, workflow, execution_id, steps, fault)
 
 
 def outcome(execution_id: str) -> ExecutionOutcome:

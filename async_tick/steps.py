@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import random
@@ -12,11 +13,13 @@ from typing import Any
 from async_tick.claims import Claim, Claims, Completion
 from async_tick.limits import HARD_MARGIN_S, soft_limit
 from async_tick.liveness import Liveness
-from tickover.canonical import canonical_text
-from tickover.context import Absent, TickContext
+from tickover.canonical import Json, canonical_text
+from tickover.context import Absent, CallPort, TickContext
 from tickover.doors import open_doors
 from tickover.errors import ConfigurationError, ResultTooLarge, StepTimeout
+from tickover.faults import Fault, armed, decode_error
 from tickover.ground.settings import Settings
+from tickover.ports import error_of
 from tickover.workflow import Step, Workflow
 
 log = logging.getLogger(__name__)
@@ -65,19 +68,21 @@ class StepRunner:
         step = self.workflow.step(claim.step)
         limits = {name: self.limit_s(name, claim.ground.time_scale) for name in others}
         function = step.fallback if claim.phase == "fallback" and step.fallback is not None else step.run
-        context = self._context(claim, step)
+        fault = armed(claim.ground.harness, claim.ground.execution_id)
+        context = self._context(claim, step, fault)
         soft_s = self.limits[step.name] * claim.ground.time_scale
         self._liveness.hold(claim.token, soft_s + HARD_MARGIN_S, lambda: self._hard_limit(claim, step))
         try:
             try:
                 with soft_limit(step.name, soft_s):
                     if claim.phase == "run" and step.when is not None and not step.when(context):
-                        return self._claims.complete(claim, "not_applicable", next_limits=limits)
-                    result = function(context)
+                        return self._complete(claim, "not_applicable", next_limits=limits)
+                    with _fault_point(fault, claim):
+                        result = function(context)
                 text = self._checked(step, context, result)
             except Exception as error:  # noqa: BLE001 - a step may raise anything
                 return self._failed(claim, step, error, limits)
-            return self._claims.complete(
+            return self._complete(
                 claim, "done", result=text, effects=context.effects, next_limits=limits,
                 diverged=context.diverged,
                 error=f"fallback after: {claim.failure}" if claim.phase == "fallback" else None,
@@ -85,7 +90,24 @@ class StepRunner:
         finally:
             self._liveness.drop(claim.token)
 
-    def _context(self, claim: Claim, step: Step) -> TickContext:
+    def _complete(self, claim: Claim, status: str, **more: Any) -> Completion:
+        done = self._claims.complete(claim, status, **more)
+        fault = armed(claim.ground.harness, claim.ground.execution_id)
+        if fault is not None:
+            fault.note(
+                "committed", step=claim.step, attempt=claim.attempt, phase=claim.phase, status=status,
+                accepted=done.accepted,
+            )  # fmt: skip
+        return done
+
+    def _give_back(self, claim: Claim, reason: str, **more: Any) -> bool:
+        accepted = self._claims.retry(claim, reason, **more)
+        fault = armed(claim.ground.harness, claim.ground.execution_id)
+        if fault is not None:
+            fault.note("given_back", step=claim.step, attempt=claim.attempt, reason=reason, accepted=accepted)
+        return accepted
+
+    def _context(self, claim: Claim, step: Step, fault: Fault | None) -> TickContext:
         ground = claim.ground
         results: dict[str, Any] = dict(claim.results)
         for need, reason in claim.absent.items():
@@ -94,9 +116,14 @@ class StepRunner:
             ground.harness, self.workflow, run=ground.run, tick=ground.tick, step=step.name, attempt=claim.attempt,
             execution_id=ground.execution_id, started_at=ground.started_at,
         )  # fmt: skip
+        call: CallPort = doors.call
+        if fault is not None:
+            # The tape is the drill's own: a step must not feel that it stands in the database that is restarted.
+            doors.load()
+            call = _broken_door(fault, step.name, doors.call)
         return TickContext(
             workflow=self.workflow, step=step, run=ground.run, tick=ground.tick, attempt=claim.attempt,
-            state=ground.state, results=results, draws=doors.draws, call_port=doors.call, input=ground.input,
+            state=ground.state, results=results, draws=doors.draws, call_port=call, input=ground.input,
             time_scale=ground.time_scale, failure=claim.failure,
         )  # fmt: skip
 
@@ -122,11 +149,11 @@ class StepRunner:
         )  # fmt: skip
         if claim.phase == "run" and step.retry.retries(error, claim.attempt):
             wait_s = step.retry.wait_s(claim.attempt, random.random()) * claim.ground.time_scale
-            return Completion(accepted=self._claims.retry(claim, reason, wait_s=wait_s), ready=())
+            return Completion(accepted=self._give_back(claim, reason, wait_s=wait_s), ready=())
         if claim.phase == "run" and step.fallback is not None:
-            accepted = self._claims.retry(claim, reason, fallback=True)
+            accepted = self._give_back(claim, reason, fallback=True)
             return Completion(accepted=accepted, ready=(step.name,) if accepted else ())
-        return self._claims.complete(claim, "failed", error=reason, next_limits=limits)
+        return self._complete(claim, "failed", error=reason, next_limits=limits)
 
     def _hard_limit(self, claim: Claim, step: Step) -> None:
         """The step ignored its soft limit: revoke its token, and end what executes it."""
@@ -137,6 +164,30 @@ class StepRunner:
             self._abandoned += 1
             if PREFORK_CHILD.is_set() or self._abandoned >= MAX_ABANDONED_THREADS:
                 os._exit(70)
+
+
+def _fault_point(fault: Fault | None, claim: Claim) -> contextlib.AbstractContextManager[None]:
+    """Where a drill's fault strikes a step; its fallback is spared."""
+    if fault is None:
+        return contextlib.nullcontext()
+    if claim.phase == "fallback":
+        fault.note("entered", step=claim.step, attempt=claim.attempt, phase=claim.phase)
+        return contextlib.nullcontext()
+    return fault.around(claim.step, claim.attempt)
+
+
+def _broken_door(fault: Fault, step: str, call: CallPort) -> CallPort:
+    def broken(port: str, method: str, request: dict[str, Any]) -> Json:
+        try:
+            breaks = fault.calling(step)
+        except OSError as error:
+            raise error_of(error) from error
+        answer = call(port, method, request)
+        if breaks:
+            raise decode_error(canonical_text(answer))
+        return answer
+
+    return broken
 
 
 # Set in a prefork child, which is ended as a whole by a hard limit.

@@ -19,6 +19,7 @@ from async_tick.connection import Connection
 from async_tick.events import StepEvents
 from async_tick.liveness import Liveness
 from async_tick.steps import StepRunner
+from tickover.faults import Fault, armed
 from tickover.ground.settings import get_settings
 from tickover.workflow import Workflow
 
@@ -64,15 +65,16 @@ def _run(
 ) -> None:  # fmt: skip
     runner = runner_of(workflow)
     claim = runner.claim(execution_id, step)
+    fault = None if claim is None else armed(claim.ground.harness, execution_id)
     told: str | None = None
     while claim is not None:
         begun = time.monotonic()
         done = runner.run(claim, _may_continue(app, workflow, claim.step))
         if done.next is None:
-            publish(app, workflow, execution_id, done.ready)
+            publish(app, workflow, execution_id, done.ready, fault)
         elif done.ready:
             # Siblings are to start while this process goes on, and it need not wait for the broker to take each.
-            _publisher(os.getpid()).submit(publish, app, workflow, execution_id, done.ready)
+            _publisher(os.getpid()).submit(publish, app, workflow, execution_id, done.ready, fault)
         if told is not None:
             events.ended(told, begun)
         claim = done.next
@@ -110,10 +112,13 @@ def _may_continue(app: Celery, workflow: Workflow, step: str) -> tuple[str, ...]
     )
 
 
-def publish(app: Celery, workflow: Workflow, execution_id: str, steps: Iterable[str]) -> None:
+def publish(
+    app: Celery, workflow: Workflow, execution_id: str, steps: Iterable[str], fault: Fault | None = None
+) -> None:  # fmt: skip
     """Send a hint for each step. It never raises: a hint that cannot be sent is sent again by the sweeper."""
     for step in steps:
-        send_hint(app, task_name(workflow, step), execution_id, workflow.step(step).queue)
+        for _ in range(1 if fault is None else fault.hints(step)):
+            send_hint(app, task_name(workflow, step), execution_id, workflow.step(step).queue)
 
 
 def send_hint(app: Celery, name: str, execution_id: str, queue: str) -> bool:

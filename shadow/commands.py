@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from shadow import drill_commands
 from tickover.errors import ConfigurationError
 from tickover.ground.settings import get_settings
 
@@ -243,4 +244,4 @@ def recompare(run: str | None, rules_file: str, as_json: bool) -> None:
         click.echo("  no tick would be judged differently")
 
 
-COMMANDS: list[click.Command] = [shadow, runs, diff, findings, recompare]
+COMMANDS: list[click.Command] = [shadow, runs, diff, findings, recompare, *drill_commands.COMMANDS]

@@ -184,3 +184,51 @@ class Switchover(Base):
     backup: Mapped[str | None] = mapped_column(Text)
     quiet_hours: Mapped[float] = mapped_column(Double)
     created_at: Mapped[dt.datetime] = mapped_column(_When, server_default=_NOW)
+
+
+class Drill(Base):
+    """A drill: its plan, and the run whose behaviour it is evidence of. One that only looks again at a trial is
+    none."""
+
+    __tablename__ = "drills"
+
+    drill: Mapped[str] = mapped_column(Text, primary_key=True)
+    run: Mapped[str] = mapped_column(Text)
+    behaviour_key: Mapped[str] = mapped_column(Text, index=True)
+    plan: Mapped[str] = mapped_column(Text)
+    time_scale: Mapped[float] = mapped_column(Double)
+    is_evidence: Mapped[bool] = mapped_column(Boolean)
+    started_at: Mapped[dt.datetime] = mapped_column(_When, server_default=_NOW)
+    finished_at: Mapped[dt.datetime | None] = mapped_column(_When)
+
+
+class DrillTrial(Base):
+    """A trial that was begun; `first` is the system that went first."""
+
+    __tablename__ = "drill_trials"
+
+    drill: Mapped[str] = mapped_column(Text, primary_key=True)
+    trial: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    kind: Mapped[str] = mapped_column(Text)
+    step: Mapped[str] = mapped_column(Text)
+    seed: Mapped[int] = mapped_column(BigInteger)
+    tick: Mapped[int] = mapped_column(Integer)
+    first: Mapped[str] = mapped_column(Text)
+    started_at: Mapped[dt.datetime] = mapped_column(_When, server_default=_NOW)
+
+
+class DrillSide(Base):
+    """What one system did in a trial; a system without a counterpart of the fault has no row."""
+
+    __tablename__ = "drill_sides"
+
+    drill: Mapped[str] = mapped_column(Text, primary_key=True)
+    trial: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    system: Mapped[str] = mapped_column(Text, primary_key=True)
+    outcome: Mapped[str] = mapped_column(Text)
+    recovered: Mapped[bool] = mapped_column(Boolean)
+    seconds: Mapped[float | None] = mapped_column(Double)
+    judged_s: Mapped[float | None] = mapped_column(Double)
+    lost: Mapped[int] = mapped_column(Integer)
+    doubled: Mapped[int] = mapped_column(Integer)
+    document: Mapped[str] = mapped_column(Text)

@@ -106,8 +106,9 @@ class LegacySide:
     def run(
         self, key: ExecutionKey, mode: HostMode, *, started_at: dt.datetime, state: Json = None,
         tape: Sequence[TapeEntry] = (), draws: Mapping[str, Any] | None = None, on_miss: str = "live",
+        faults: Mapping[str, Any] | None = None,
     ) -> tuple[Observation, LegacyObservation]:  # fmt: skip
-        """One tick; `state` (None: leave it) is written to its store before."""
+        """One tick; `state` (None: leave it) is written to its store before. faults: of a drill."""
         with self._lock:
             if state is not None:
                 self.process.write_state(state)
@@ -121,6 +122,7 @@ class LegacySide:
                     started_at=started_at,
                     draws=draws,
                     execution_id=str(key),
+                    faults=faults,
                 )
             )
         return from_legacy(seen, self.workflow, key.purpose, started_at), seen
@@ -134,13 +136,15 @@ class AsyncSide:
 
     def run(
         self, key: ExecutionKey, *, started_at: dt.datetime, state: Json, tape: Mapping[str, Any] | None,
-        draws: Mapping[str, Any] | None = None,
+        draws: Mapping[str, Any] | None = None, faults: Mapping[str, Any] | None = None,
     ) -> Observation:  # fmt: skip
-        """One tick, from the tape if there is one. Raises TickTimeout if it does not end in time."""
+        """One tick, from the tape if there is one. faults: of a drill. Raises TickTimeout if it does not end in
+        time."""
         source = self.workflow.source(key.tick, state) if self.workflow.source else None
         ended = orchestrator.execute(
             key, self.workflow, state=state, input=source, started_at=started_at, time_scale=self._time_scale,
-            harness={"tape": tape, "draws": draws}, timeout_s=self._timeout_s,
+            harness={"tape": tape, "draws": draws} | ({"faults": faults} if faults else {}),
+            timeout_s=self._timeout_s,
         )  # fmt: skip
         return from_async(ended, self.workflow, key, started_at)
 

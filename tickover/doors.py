@@ -44,6 +44,9 @@ class LiveDoors:
         self._workflow = workflow
         self.draws: Draws = DerivedDraws(run, tick, step, started_at)
 
+    def load(self) -> None:
+        """There is nothing to read beforehand."""
+
     def call(self, port: str, method: str, request: dict[str, Any]) -> Json:
         """The answer of a live call, in plain JSON. Raises PortError."""
         answer = self._workflow.port(port).call(client_of(self._workflow, port), method, request)
@@ -69,12 +72,16 @@ class TapeDoors:
         self._tape: Tape | None = None
         self.draws = draws
 
+    def load(self) -> Tape:
+        """The step's tape, read when it is first asked for."""
+        if self._tape is None:
+            entries = self._store.entries(self._where["run"], self._where["tick"], self._step)
+            self._tape = Tape(entries, attempt=self._attempt)
+        return self._tape
+
     def call(self, port: str, method: str, request: dict[str, Any]) -> Json:
         """The recorded answer, or that of a live call. Raises PortError, TapeMiss."""
-        run, tick = self._where["run"], self._where["tick"]
-        if self._tape is None:
-            self._tape = Tape(self._store.entries(run, tick, self._step), attempt=self._attempt)
-        entry, request_hash, occurrence = self._tape.find(PortCall(port=port, method=method, request=request))
+        entry, request_hash, occurrence = self.load().find(PortCall(port=port, method=method, request=request))
         if entry is not None:
             # As a recorded error does, a latency belongs to the attempt that met it: an answer that came too late
             # for the first attempt would else come too late for every retry.

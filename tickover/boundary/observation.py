@@ -36,7 +36,8 @@ class LegacyRequest:
     run, tick: identity, which derived draws depend on. mode: how the adapters treat it. tape: calls that may be
     replayed (never in record mode). on_miss: "live" calls what is not on the tape and records it, except for methods
     that write; "fail" forbids it. started_at: the tick's instant, aware; what derived clocks show. draws: {step:
-    record}, drawn in place of derived values. execution_id: noted in the calls it records.
+    record}, drawn in place of derived values. execution_id: noted in the calls it records. faults: the document of
+    a fault to inject (`tickover.faults`), for a drill's copy only.
     """
 
     run: str
@@ -47,6 +48,7 @@ class LegacyRequest:
     started_at: dt.datetime | None = None
     draws: Mapping[str, Mapping[str, Any]] | None = None
     execution_id: str | None = None
+    faults: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The request as a JSON document."""
@@ -59,6 +61,7 @@ class LegacyRequest:
             "started_at": self.started_at.isoformat() if self.started_at else None,
             "draws": self.draws,
             "execution_id": self.execution_id,
+            "faults": self.faults,
         }
 
     @classmethod
@@ -74,6 +77,7 @@ class LegacyRequest:
             started_at=dt.datetime.fromisoformat(started_at) if started_at else None,
             draws=document["draws"],
             execution_id=document["execution_id"],
+            faults=document["faults"],
         )
 
 

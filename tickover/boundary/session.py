@@ -15,6 +15,7 @@ import sysconfig
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
 from itertools import count
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -22,6 +23,7 @@ from typing import Any, NamedTuple
 
 from tickover.boundary.observation import LegacyRequest, Mode
 from tickover.draws import DerivedDraws, Draws, RecordedDraws
+from tickover.faults import armed
 from tickover.tape import Tape, TapeEntry
 from tickover.workflow import Write
 
@@ -116,6 +118,7 @@ class Recorder:
         self.unobserved: dict[str, None] = {}
         self.errors: dict[str, None] = {}
         self._lock = threading.RLock()
+        self.fault = armed({"faults": request.faults}, request.execution_id or "", quiet=session.quiet)
         self.book("")
 
     def book(self, step: str) -> Book:
@@ -133,6 +136,9 @@ class Recorder:
 
     def write(self, book: Book, write: Write, *, rowid: str | None = None, number: int | None = None) -> None:
         """Note a write that became real."""
+        if self.fault is not None:
+            # Of a process that is killed, the ledger is all that is left.
+            self.fault.note("wrote", step=book.step, write=asdict(write), rowid=rowid)
         self.notes.append(
             Note(
                 session.next_number() if number is None else number,

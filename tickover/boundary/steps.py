@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import functools
 import importlib
 import inspect
@@ -118,7 +119,8 @@ def _wrapped(workflow: Workflow, step: str, function: Callable[..., Any]) -> Cal
         async def observed_coroutine(*args: Any, **kwargs: Any) -> Any:
             entered = _Entered(workflow, step, needs)
             try:
-                value = await function(*args, **kwargs)
+                with entered.fault_point():
+                    value = await function(*args, **kwargs)
             except BaseException as error:
                 entered.failed(error)
                 raise
@@ -131,7 +133,8 @@ def _wrapped(workflow: Workflow, step: str, function: Callable[..., Any]) -> Cal
     def observed(*args: Any, **kwargs: Any) -> Any:
         entered = _Entered(workflow, step, needs)
         try:
-            value = function(*args, **kwargs)
+            with entered.fault_point():
+                value = function(*args, **kwargs)
         except BaseException as error:
             entered.failed(error)
             raise
@@ -168,6 +171,11 @@ class _Entered:
             self._run = run
             self._token = scope.set(recorder.book(step))
 
+    def fault_point(self) -> contextlib.AbstractContextManager[None]:
+        """Where a drill's fault strikes the step."""
+        fault = self._recorder.fault if self._run is not None else None
+        return contextlib.nullcontext() if fault is None or self._run is None else fault.around(self._run.name)
+
     def failed(self, error: BaseException) -> None:
         """The function raised."""
         if self._run is not None:
@@ -199,6 +207,9 @@ class _Entered:
         files.look(self._recorder, run.name)
         if not run.running:
             run.ended_s = time.perf_counter() - self._recorder.started_s
+            if self._recorder.fault is not None:
+                status = "failed" if run.error else "done"
+                self._recorder.fault.note("committed", step=run.name, attempt=1, status=status, accepted=True)
             request = self._recorder.request
             news = {"run": request.run, "tick": request.tick, "observation": step_observation(run)}
             session.tell({"step": run.name, **news})

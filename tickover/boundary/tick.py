@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import os
 import time
@@ -47,9 +48,10 @@ class TickRunner:
         outcome, error, value, not_canonical = Outcome.DONE, None, None, None
         recorder.started_s = time.perf_counter()
         try:
-            value = self._legacy(request.tick)
-            if inspect.iscoroutine(value):
-                value = asyncio.run(value)
+            with self._fault_point(recorder):
+                value = self._legacy(request.tick)
+                if inspect.iscoroutine(value):
+                    value = asyncio.run(value)
         except (Exception, SystemExit) as raised:  # noqa: BLE001 - whatever legacy raises is its outcome
             outcome, error = Outcome.FAILED, f"{type(raised).__name__}: {raised}"
         duration_s = time.perf_counter() - recorder.started_s
@@ -119,6 +121,13 @@ class TickRunner:
                     )
                 )
         return reports
+
+    def _fault_point(self, recorder: Recorder) -> contextlib.AbstractContextManager[None]:
+        """Where a drill's fault strikes an old system whose steps are not known."""
+        fault = recorder.fault
+        if fault is None or fault.step in self._workflow.legacy_steps:
+            return contextlib.nullcontext()
+        return fault.around(fault.step)
 
     def _state(self) -> Json:
         if self._workflow.read_state is None:
