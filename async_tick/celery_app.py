@@ -17,6 +17,7 @@ from celery import Celery
 from celery.signals import worker_before_create_process, worker_init, worker_process_init
 from kombu.entity import Queue
 
+from async_tick import lost_broker
 from async_tick.events import GatherEvents
 from async_tick.tasks import register_steps
 from tickover.errors import TickoverError
@@ -74,6 +75,7 @@ def make_app(settings: Settings) -> Celery:
         enable_utc=True,
         timezone="UTC",
     )
+    lost_broker.install()
     app.steps["consumer"].add(GatherEvents)
     register_steps(app, workflow)
     return app

@@ -2,16 +2,53 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
-from typing import Any
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import psycopg2
 
+from tickover.errors import InfrastructureError
 from tickover.ground.raw import connect_raw
 
 # What a lost connection raises. The outcome of the statement is then unknown and must be read again.
 LOST = (psycopg2.OperationalError, psycopg2.InterfaceError)
+# How long a server that went away is waited for by whoever may ask twice, in seconds: a restart takes less.
+LOSS_TIMEOUT_S = 30.0
+
+T = TypeVar("T")
+
+
+@contextlib.contextmanager
+def telling_loss() -> Iterator[None]:
+    """Raise what `LOST` names where the connection broke. For one that a crash of the server cut, psycopg2 raises the
+    root of its errors, without a code of the server's, and does not even take the connection for closed."""
+    try:
+        yield
+    except LOST:
+        raise
+    except psycopg2.DatabaseError as error:
+        if error.pgcode is None:
+            raise psycopg2.OperationalError(str(error)) from error
+        raise
+
+
+def again_after_loss(act: Callable[[], T], timeout_s: float = LOSS_TIMEOUT_S) -> T:
+    """What `act` gives, which may be done twice: again, for as long as `timeout_s`, where the connection was lost."""
+    try:
+        return act()
+    except LOST:
+        deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            return act()
+        except (*LOST, InfrastructureError):
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)  # a pause between attempts to reach a server that is away
 
 
 class Connection:
@@ -42,7 +79,7 @@ class Connection:
     def rows(self, statement: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
         """All rows of one statement, which is a transaction of its own. After a loss the connection is dropped."""
         try:
-            with self.get().cursor() as cursor:
+            with telling_loss(), self.get().cursor() as cursor:
                 cursor.execute(statement, values)
                 return list(cursor.fetchall()) if cursor.description else []
         except LOST:
@@ -63,7 +100,7 @@ class Pool:
         names; a lost connection is closed, and so are those that waited with it."""
         connection = self._take()
         try:
-            with connection.cursor() as cursor:
+            with telling_loss(), connection.cursor() as cursor:
                 cursor.execute(statement, values)
                 rows = list(cursor.fetchall()) if cursor.description else []
         except LOST:

@@ -9,7 +9,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Iterator
 
-from async_tick.connection import LOST, Connection, Pool
+from async_tick.connection import LOST, Connection, Pool, telling_loss
 from tickover.errors import InfrastructureError, TickoverError
 
 _ENDED = "SELECT execution_id FROM workflows WHERE execution_id = ANY (%s) AND status <> 'running'"
@@ -86,7 +86,8 @@ class Listener:
                     self._look.set()
                     self._wake_ended()
                 if select.select([session], [], [], _TURN_S)[0]:
-                    session.poll()
+                    with telling_loss():
+                        session.poll()
                     for notice in session.notifies:
                         self._wake(notice.payload)
                     session.notifies.clear()

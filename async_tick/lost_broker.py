@@ -11,7 +11,7 @@ from typing import Any
 from kombu.transport import redis, virtual
 
 
-class HintQoS(redis.QoS):  # type: ignore[misc]
+class HintQoS(redis.QoS):
     """Keeps count of the messages of one channel; one whose channel is gone is forgotten."""
 
     restore_at_shutdown = False
@@ -19,9 +19,9 @@ class HintQoS(redis.QoS):  # type: ignore[misc]
     def ack(self, delivery_tag: Any) -> None:
         """Acknowledge a message, if its channel is still there."""
         if self.channel.closed or self.channel.connection is None:
-            virtual.QoS.ack(self, delivery_tag)
+            virtual.QoS.ack(self, delivery_tag)  # type: ignore[no-untyped-call]
         else:
-            super().ack(delivery_tag)
+            super().ack(delivery_tag)  # type: ignore[no-untyped-call]
 
 
 def install() -> None:

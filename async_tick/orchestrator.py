@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from async_tick import sql
-from async_tick.connection import LOST, Pool
+from async_tick.connection import Pool, again_after_loss
 from async_tick.listener import listener
 from async_tick.outcome import ExecutionOutcome, read_outcome
 from tickover.canonical import Json, canonical_text, digest
@@ -65,11 +65,8 @@ def start(
         str(key), key.run, key.tick, key.system.value, key.purpose.value, key.pass_, workflow.name, workflow.version,
         input_text, input_hash, state_text, harness_text, started_at, time_scale, json.dumps(steps),
     )  # fmt: skip
-    try:
-        created, known_hash, ready = _connection.rows(sql.START, values)[0]
-    except LOST:
-        # Whether it arrived is unknown; starting twice is starting once.
-        created, known_hash, ready = _connection.rows(sql.START, values)[0]
+    # Where the connection is lost, whether it arrived is unknown; starting twice is starting once.
+    created, known_hash, ready = again_after_loss(lambda: _connection.rows(sql.START, values)[0])
     if known_hash != input_hash:
         raise DifferentInput(
             f"execution {key} was started before with another state, input or version; "
@@ -90,7 +87,7 @@ def _publish(workflow: Workflow, execution_id: str, steps: list[str], fault: Fau
 
 def outcome(execution_id: str) -> ExecutionOutcome:
     """How an execution stands now. Raises ConfigurationError if there is none."""
-    return read_outcome(_connection, execution_id)
+    return again_after_loss(lambda: read_outcome(_connection, execution_id))
 
 
 def wait(execution_id: str, timeout_s: float | None = None) -> ExecutionOutcome:

@@ -89,7 +89,7 @@ def _not_recovered(workflow: Workflow, kind: FaultKind, step: str, calm: SideRun
     if not any(event["event"] == "struck" for event in run.ledger):
         return "the fault did not strike"
     if run.seen is None:
-        return "the tick is lost: its runner was killed, and it is not run again"
+        return run.unended
     if kind.name == "permanent_error":
         return _not_confined(workflow, step, calm, run)
     if run.seen.outcome is not Outcome.DONE:

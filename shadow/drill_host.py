@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from async_tick.orchestrator import TickTimeout
 from shadow.observation import Outcome
 from shadow.sides import AsyncSide, LegacySide
 from tickover.boundary.effects import default_effect
@@ -47,7 +48,7 @@ class Host:
     def run(self, job: Mapping[str, Any]) -> dict[str, Any]:
         """What a job came to: the observation, its final state, and what came late."""
         if "read_state" in job:
-            return {"state": self._legacy.process.read_state()}
+            return {"state": self._legacy.process.read_state(), "unended": job["read_state"]}
         key = ExecutionKey.parse(job["execution_id"])
         started_at = dt.datetime.fromisoformat(job["started_at"])
         if self._system is System.ASYNC:
@@ -110,6 +111,8 @@ def main() -> None:
             if host is None:
                 host = Host(System(job["system"]), job["workload"], Path(job["home"]), job["time_scale"])
             answer = host.run(job)
+        except TickTimeout as error:
+            answer = {"unended": str(error)}
         except TickoverError as error:
             answer = {"error": f"{type(error).__name__}: {error}"}
         answers.write(json.dumps(answer) + "\n")

@@ -54,7 +54,7 @@ class StartingPoint:
 class SideRun:
     """What one system did with one tick of a drill; immutable.
 
-    seen: None where its runner was killed and nobody answered. state: afterwards. effects: (step, kind, payload) of
+    seen: None where nobody answered: `unended` says why. state: afterwards. effects: (step, kind, payload) of
     what became real. late: effects that came after the system had given up on their step. ledger: its events.
     """
 
@@ -64,6 +64,7 @@ class SideRun:
     effects: tuple[tuple[str, str, Json], ...]
     late: int
     ledger: tuple[dict[str, Any], ...] = field(default=())
+    unended: str = ""
 
 
 class TrialRunner:
@@ -89,9 +90,11 @@ class TrialRunner:
         }  # fmt: skip
         answer = _Watch(self._ground, system, faults, folder, self._timeout_s + 30).answer(job)
         seen = answer.get("observation")
-        observation = None if seen is None else Observation.from_json(seen, answer["state"])
+        state = answer.get("state")
+        observation = None if seen is None else Observation.from_json(seen, state)
         return SideRun(
-            system=system, seen=observation, state=answer["state"], late=answer.get("late", 0),
+            system=system, seen=observation, state=state, unended=answer.get("unended", ""),
+            late=answer.get("late", 0),
             effects=tuple(
                 (step, kind, payload)
                 for step, kind, payload in (
@@ -140,7 +143,9 @@ class _Watch:
                     runner = self._runner_ended()
                     if self._system is System.LEGACY:
                         # What was begun is not run again: nobody knows what it did.
-                        runner.send({"read_state": True})
+                        runner.send(
+                            {"read_state": "the tick is lost: its runner was killed, and it is not run again"}
+                        )
                     else:
                         runner.send(job)
                 if time.monotonic() > self._deadline:

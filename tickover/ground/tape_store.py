@@ -140,7 +140,9 @@ class PostgresTapeStore:
                 try:
                     use(self._connection)
                     return
-                except (psycopg2.OperationalError, psycopg2.InterfaceError):
+                except (psycopg2.DatabaseError, psycopg2.InterfaceError) as error:
+                    if isinstance(error, psycopg2.DatabaseError) and error.pgcode is not None:
+                        raise
                     self._connection.close()
             self._connection = connect_raw(self._url, application_name="tickover tape")
             use(self._connection)
