@@ -28,6 +28,7 @@ class Liveness:
         self._held: dict[str, tuple[float, Callable[[], None]]] = {}
         self._lock = threading.Lock()
         self._locked = threading.Event()
+        self._over = threading.Event()
 
     def start(self, timeout_s: float = 20.0) -> None:
         """Take the lock and keep it. Raises InfrastructureError if that takes longer than `timeout_s`."""
@@ -46,14 +47,22 @@ class Liveness:
         with self._lock:
             self._held.pop(token, None)
 
+    def stop(self) -> None:
+        """Renew nothing more, and give up the lock: from then on this process counts as dead."""
+        self._over.set()
+
     def _run(self) -> None:
-        session = None
+        session, is_locked = None, False
         renewed = 0.0
-        while True:
+        while not self._over.is_set():
             try:
                 if session is None or session.closed:
-                    session = self._connection.get()
-                    self._connection.rows(sql.LOCK_OWNER, (self.owner,))
+                    session, is_locked = self._connection.get(), False
+                if not is_locked:
+                    # An old session of this process may still hold it, of which PostgreSQL does not know yet that it
+                    # is gone: it is tried again, or this process would look dead as soon as that one has ended.
+                    is_locked = bool(self._connection.rows(sql.LOCK_OWNER, (self.owner,))[0][0])
+                if is_locked:
                     self._locked.set()
                 if time.monotonic() - renewed >= self._heartbeat_s:
                     renewed = time.monotonic()
@@ -62,7 +71,8 @@ class Liveness:
                 session = None
                 log.warning("liveness.lost", extra={"reason": str(error)})
             self._check_hard_limits()
-            time.sleep(0.2)  # the pace of the heartbeat thread
+            self._over.wait(0.2)  # the pace of the heartbeat thread
+        self._connection.drop()
 
     def _renew(self) -> None:
         with self._lock:

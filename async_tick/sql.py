@@ -12,8 +12,9 @@ RETRY = "SELECT tickover_retry(%s, %s, %s::uuid, %s, %s, %s)"
 RENEW = "SELECT tickover_renew(%s::uuid[], %s)"
 # A worker that came or went may have taken hints with it: what waits is hinted at once, not after a doubled wait.
 HINT_AGAIN = (
-    "UPDATE step_runs SET hint_due = clock_timestamp(), hints = 0 "
-    "WHERE status = 'ready' AND hints > 0 AND run_at <= clock_timestamp()"
+    "UPDATE step_runs s SET hint_due = clock_timestamp(), hints = 0 FROM (SELECT workflow_id, step FROM step_runs "
+    "WHERE status = 'ready' AND hints > 0 AND run_at <= clock_timestamp() FOR UPDATE SKIP LOCKED) AS waiting "
+    "WHERE s.workflow_id = waiting.workflow_id AND s.step = waiting.step"
 )
 SWEEP = "SELECT * FROM tickover_sweep(%s::integer[], %s, %s)"
 

@@ -90,7 +90,7 @@ def check(history: History, expected: Iterable[Expected]) -> Checked:
         if each.adopted:
             violations += ticks.at_the_end(each, steps)
         violations += _executions(each, steps)
-    notes = Notes(history.notes, ticks)
+    notes = Notes(history.notes, ticks, steps)
     violations += notes.violations
     return Checked(
         violations=tuple(dict.fromkeys(violations)), ticks=sum(len(each.ticks) for each in wanted.values()),

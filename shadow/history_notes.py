@@ -6,7 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
-from shadow.history_ticks import LEGACY, Key, Ticks
+from shadow.history_steps import Steps
+from shadow.history_ticks import ASYNC, LEGACY, Key, Ticks
 from shadow.ledger import Note
 from shadow.violations import (
     CommitLost,
@@ -25,11 +26,11 @@ _LOST = "lost"
 class Notes:
     """The notes of a history, checked on construction against the ticks that its commits left."""
 
-    def __init__(self, notes: Iterable[Note], ticks: Ticks) -> None:
+    def __init__(self, notes: Iterable[Note], ticks: Ticks, steps: Steps) -> None:
         self.violations: list[Violation] = []
         self.delivered = 0
         self.repeated = 0
-        self._ticks = ticks
+        self._ticks, self._steps = ticks, steps
         self._receipts: dict[str, list[Note]] = defaultdict(list)
         self._by_kind: dict[str, dict[Key, list[Note]]] = defaultdict(lambda: defaultdict(list))
         for note in notes:
@@ -76,14 +77,20 @@ class Notes:
         for key, notes in self._by_kind["told"].items():
             if len(notes) > 1:
                 self._add(TickTwice, key, what="told to be over", times=len(notes))
-            row = self._ticks.rows.get(key)
             for note in notes:
-                told, found = f"{note.outcome} by {note.owner}", "not begun"
-                if row is not None:
-                    outcome = row["outcome"] if row["adopted_at"] is not None else "not over"
-                    found = f"{outcome} by {row['owner']}"
+                told, found = f"{note.outcome} by {note.owner}", self._standing(key)
                 if told != found:
                     self._add(CommitLost, key, told=told, found=found)
+
+    def _standing(self, key: Key) -> str:
+        """How the database has a tick at the end."""
+        if not self._ticks.expected[key[0]].adopted:
+            executions = self._steps.controls(*key)
+            return f"{executions[0].status} by {ASYNC}" if executions else "not begun"
+        row = self._ticks.rows.get(key)
+        if row is None:
+            return "not begun"
+        return f"{'not over' if row['adopted_at'] is None else row['outcome']} by {row['owner']}"
 
     def _check_legacy(self) -> None:
         began, ended = self._by_kind["legacy-began"], self._by_kind["legacy-ended"]

@@ -281,37 +281,55 @@ BEGIN
     RETURN FOUND;
 END $$;
 
--- Renew the leases of what a process executes now, never past a deadline. `p_tokens` are the tokens it holds.
+-- Renew the leases of what a process executes now, never past a deadline. `p_tokens` are the tokens it holds. A step that
+-- somebody changes at this moment is left to the next heartbeat: waiting for several of them could deadlock.
 CREATE FUNCTION tickover_renew(p_tokens uuid[], p_lease_s double precision) RETURNS integer LANGUAGE plpgsql AS $$
 DECLARE v_count integer;
 BEGIN
+    WITH held AS (
+        SELECT s.workflow_id, s.step FROM step_runs s
+        WHERE s.status = 'running' AND s.token = ANY (p_tokens) FOR UPDATE SKIP LOCKED)
     UPDATE step_runs s SET lease_until = least(s.deadline, clock_timestamp() + make_interval(secs => p_lease_s))
-    WHERE s.status = 'running' AND s.token = ANY (p_tokens);
+    FROM held WHERE s.workflow_id = held.workflow_id AND s.step = held.step;
     GET DIAGNOSTICS v_count = ROW_COUNT;
     RETURN v_count;
 END $$;
+
+-- Whether a running step has nobody any more: its owner is dead, or its lease is over.
+CREATE FUNCTION tickover_lost(p_step step_runs, p_dead integer[]) RETURNS boolean LANGUAGE sql AS $$
+    SELECT p_step.owner = ANY (p_dead) OR p_step.lease_until < clock_timestamp()
+$$;
 
 -- One sweep: take steps from dead owners and expired leases, and name at most 100 steps whose hint is due.
 CREATE FUNCTION tickover_sweep(p_dead integer[], p_limit integer, p_max_recoveries integer)
 RETURNS TABLE (execution_id text, workflow text, step text, queue text, recovered boolean) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
-DECLARE v record;
+DECLARE v record; v_workflow bigint;
 BEGIN
-    FOR v IN SELECT s.workflow_id, s.step, s.token, s.recoveries FROM step_runs s
-             WHERE s.status = 'running' AND (s.owner = ANY (p_dead) OR s.lease_until < clock_timestamp())
-             ORDER BY s.lease_until LIMIT p_limit FOR UPDATE SKIP LOCKED
+    -- What was taken from dead workers too often fails. A completion locks the execution before its steps; so does this,
+    -- before it holds any step, and it waits for no execution: the next sweep finds what this one has skipped.
+    FOR v_workflow IN
+        SELECT w.id FROM workflows w WHERE w.status = 'running' AND w.id IN (
+            SELECT s.workflow_id FROM step_runs s WHERE s.status = 'running' AND s.recoveries >= p_max_recoveries
+            AND tickover_lost(s, p_dead))
+        ORDER BY w.id LIMIT p_limit FOR NO KEY UPDATE SKIP LOCKED
     LOOP
-        IF v.recoveries >= p_max_recoveries THEN
-            PERFORM tickover_complete(v.workflow_id, v.step, v.token, 'failed', NULL,
+        FOR v IN SELECT s.step, s.token, s.recoveries FROM step_runs s
+                 WHERE s.workflow_id = v_workflow AND s.status = 'running' AND s.recoveries >= p_max_recoveries
+                 AND tickover_lost(s, p_dead) ORDER BY s.position
+        LOOP
+            PERFORM tickover_complete(v_workflow, v.step, v.token, 'failed', NULL,
                                       'its worker died ' || v.recoveries + 1 || ' times', NULL, 0, 0, NULL, NULL, NULL);
-        ELSE
-            UPDATE step_runs s SET status = 'ready', token = NULL, owner = NULL, lease_until = NULL,
-                   recoveries = s.recoveries + 1, attempt = greatest(s.attempt - (s.phase = 'run')::integer, 0),
-                   run_at = clock_timestamp(), hint_due = clock_timestamp(), hints = 0
-            -- This very sweep may have cancelled it, by failing another step of its execution.
-            WHERE s.workflow_id = v.workflow_id AND s.step = v.step AND s.token = v.token;
-        END IF;
+        END LOOP;
     END LOOP;
+    WITH lost AS (
+        SELECT s.workflow_id, s.step FROM step_runs s
+        WHERE s.status = 'running' AND s.recoveries < p_max_recoveries AND tickover_lost(s, p_dead)
+        ORDER BY s.lease_until LIMIT p_limit FOR UPDATE SKIP LOCKED)
+    UPDATE step_runs s SET status = 'ready', token = NULL, owner = NULL, lease_until = NULL,
+           recoveries = s.recoveries + 1, attempt = greatest(s.attempt - (s.phase = 'run')::integer, 0),
+           run_at = clock_timestamp(), hint_due = clock_timestamp(), hints = 0
+    FROM lost WHERE s.workflow_id = lost.workflow_id AND s.step = lost.step;
     RETURN QUERY
     WITH due AS (
         SELECT s.workflow_id, s.step FROM step_runs s

@@ -204,8 +204,12 @@ class Life(RuleBasedStateMachine):
     def sweep(self, dead: set[int], due: bool) -> None:
         """Owners die; a sweep takes their steps, and those whose lease is over, and names what has waited."""
         lost = [name for name in self._running() if self._is_lost(self.model.steps[name], dead)]
-        by_lease = "SELECT step FROM step_runs WHERE workflow_id = %s AND step = ANY (%s) ORDER BY lease_until"
-        lost = [row[0] for row in self.ask(by_lease, self.id, lost)]
+        # What was lost too often fails first, in the order of the graph; the rest is taken by lease.
+        order = (
+            "SELECT step FROM step_runs WHERE workflow_id = %s AND step = ANY (%s) ORDER BY recoveries < %s, "
+            "CASE WHEN recoveries >= %s THEN position END, lease_until"
+        )
+        lost = [row[0] for row in self.ask(order, self.id, lost, MAX_RECOVERIES, MAX_RECOVERIES)]
         named = set(self.model.claimable()) if due else set()
         if due:
             self._change("hint_due = clock_timestamp()", sorted(named))

@@ -89,9 +89,11 @@ MUTANTS = {
     "a lost token renews": ("renew", "s.status = 'running' AND s.token = ANY (p_tokens)", "s.status = 'running'"),
     "a recovery is an attempt": ("sweep", "s.attempt - (s.phase = 'run')::integer", "s.attempt"),
     "recoveries are not counted": ("sweep", "recoveries = s.recoveries + 1", "recoveries = s.recoveries"),
-    "only the dead are swept": ("sweep", "OR s.lease_until < clock_timestamp()", ""),
-    "leases alone are swept": ("sweep", "s.owner = ANY (p_dead) OR", ""),
-    "a sweep runs what it cancelled": ("sweep", "AND s.step = v.step AND s.token = v.token", "AND s.step = v.step"),
+    "only the dead are swept": ("lost", "OR p_step.lease_until < clock_timestamp()", ""),
+    "leases alone are swept": ("lost", "p_step.owner = ANY (p_dead) OR", ""),
+    "a sweep runs what it cancelled": (
+        "sweep", "s.status = 'running' AND s.recoveries < p_max_recoveries", "s.recoveries < p_max_recoveries",
+    ),
     "a recovered step gets no hint": (
         "sweep", "hint_due = clock_timestamp(), hints = 0", "hint_due = NULL, hints = 0",
     ),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from shadow.ledger import Change
+from shadow.ledger import Change, Note
 from shadow.violations import (
     Backwards,
+    CommitLost,
     EffectDoubled,
     EffectLost,
     StaleCommit,
@@ -16,7 +17,7 @@ from shadow.violations import (
     TickUndone,
     WrittenApart,
 )
-from tests.unit.shadow.history_made import STEPS, Story, only
+from tests.unit.shadow.history_made import RUN, STEPS, Story, only
 
 
 def test_a_clean_run_breaks_nothing() -> None:
@@ -65,7 +66,11 @@ def test_executions_without_a_loop() -> None:
     story = Story()
     story.begin(0, state="any")
     story.steps(0)
+    story.told(0, owner="async")
     assert story.check(1, adopted=False).sound
+    story.notes.append(Note(kind="told", run=RUN, tick=1, owner="async", outcome="done"))
+    assert only(story.check(1, adopted=False), CommitLost).found == "not begun"
+    story.notes.pop()
     assert only(story.check(2, adopted=False), TickMissing).tick == 1
 
 
