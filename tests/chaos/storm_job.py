@@ -1,0 +1,94 @@
+"""A job in both systems whose state is a chain over all ticks, and which enters what it does into a ledger.
+
+The ledger is beside the state, a line for each thing that really happened: no system can mend it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from tickover import Effect, Step, TickContext, Workflow
+
+HOME, LEDGER = "STORM_HOME", "STORM_LEDGER"
+WORKLOAD = "tests.chaos.storm_job:job"
+# How long the old system's tick works, and a step of the new one, in seconds: time to be killed in.
+WORK_S = 0.004
+
+START = {"count": 0, "chain": "", "last": -1}
+
+
+def note(what: str) -> None:
+    """Enter a line into the ledger, whole: the kernel appends it at once, and it outlives its writer."""
+    descriptor = os.open(os.environ[LEDGER], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        os.write(descriptor, f"{time.time_ns()} {what}\n".encode())
+    finally:
+        os.close(descriptor)
+
+
+def after(state: dict[str, Any], tick: int, owner: str) -> dict[str, Any]:
+    """The state after a tick of a system: nothing that came before can be left out of it."""
+    chain = hashlib.sha256(f"{state['chain']} {tick} {owner}".encode()).hexdigest()
+    return {"count": state["count"] + 1, "chain": chain, "last": tick}
+
+
+def run_tick(tick: int) -> int:
+    """The old system."""
+    home = Path(os.environ[HOME])
+    note(f"legacy {tick} begins")
+    state = read_state(home)
+    time.sleep(WORK_S)  # its work
+    write_state(home, after(state, tick, "legacy"))
+    note(f"legacy {tick} ends")
+    return tick
+
+
+def read_state(home: Path) -> dict[str, Any]:
+    """What the old system's store holds."""
+    path = home / "store.json"
+    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else dict(START)
+    return found
+
+
+def write_state(home: Path, state: dict[str, Any]) -> None:
+    """Give the old system's store a state, as a whole."""
+    home.mkdir(parents=True, exist_ok=True)
+    draft = home / "store.json.draft"
+    draft.write_text(json.dumps(state))
+    draft.replace(home / "store.json")
+
+
+def _enter(context: TickContext) -> int:
+    time.sleep(WORK_S)  # its work
+    context.emit("entry", context.tick)
+    return context.tick
+
+
+def _reduce(state: dict[str, Any], effect: Effect) -> dict[str, Any]:
+    return after(state, effect.payload, "async")
+
+
+def _deliver(effect: Effect, key: str, home: Path) -> None:
+    note(f"delivered {effect.payload} {key}")
+
+
+job = Workflow(
+    name="storm_job",
+    version="1",
+    initial_state=lambda: dict(START),
+    reduce=_reduce,
+    deliver=_deliver,
+    legacy="tests.chaos.storm_job:run_tick",
+    legacy_env=lambda home, time_scale, model_url: {HOME: str(home)},
+    read_state=read_state,
+    write_state=write_state,
+    steps=[
+        Step(name="enter", run=_enter, timeout_s=30),
+        Step(name="end", run=lambda context: None, needs=("enter",), queue="optional", timeout_s=30),
+    ],
+)
