@@ -85,10 +85,14 @@ class Loop:
         deadline = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=OLD_SESSION_S if patient else 0)
         with closing(connect_raw(application_name="tickover loop")) as connection:
             while not _try_lock(connection, loop_lock(self.run)):
-                if dt.datetime.now(dt.UTC) >= deadline or self.stopped.wait(RECONNECT_S):
+                # Where another serves the run by now, its old system waits for the home.
+                self.server.leave_home()
+                if dt.datetime.now(dt.UTC) >= deadline:
                     raise ConfigurationError(
                         f"another process serves run {self.run!r}; stop it, or name another --run"
                     )
+                if self.stopped.wait(RECONNECT_S):
+                    break
             yield connection
 
 

@@ -93,6 +93,10 @@ class Server:
         """End the old system's process."""
         self.legacy.close()
 
+    def leave_home(self) -> None:
+        """End the old system's process, which holds its home, until a tick needs it again. Not while a tick runs."""
+        self.legacy.close()
+
     def tick(self, connection: Any, interval_s: float = 0.0) -> TickEnd | None:
         """Run, adopt and deliver the next tick; None if it does not count, for the route has moved, or was left to
         the workers. connection: the loop's own, not in autocommit. interval_s: of the schedule, for the record.

@@ -1,7 +1,7 @@
 """The process from which the storm's parties are forked: all is imported once, and each is there in milliseconds.
 
-Run as `python -m tests.chaos.nursery`: a line of JSON names a party, the answer is its process id. A party is a process
-in a group of its own; it ends with whom it may by SIGTERM, and at the latest when the storm kills what it started.
+Run as `python -m tests.chaos.nursery`: a line of JSON names a party, the answer is its process id. A party is a
+process in a group of its own; the storm ends what it has started.
 """
 
 from __future__ import annotations
@@ -22,6 +22,14 @@ from tests.chaos import stepping
 
 # What stands in a party's fuse: how many boundaries it may still pass, and the signal that it then gives itself.
 FUSE = struct.Struct("ii")
+
+# What every party would import for itself, as far as that starts no thread and opens no connection.
+PRELOADED = (
+    "cli", "async_tick.commands", "async_tick.celery_app", "async_tick.loop", "async_tick.serving",
+    "async_tick.route", "async_tick.rollback", "async_tick.sweeper", "async_tick.steps", "tickover.ground.migrate", "migrations",
+    "tickover.ground.database", "tickover.boundary.child", "celery.bin.worker", "celery.worker", "celery.apps.worker",
+    "celery.concurrency.thread", "kombu.transport.redis", "tests.chaos.storm_job",
+)  # fmt: skip
 
 # Defects to plant: what statements are rewritten to, and what is done before the party begins.
 REWRITES = {
@@ -100,12 +108,7 @@ def _live(party: dict[str, Any]) -> int:
 
 def main() -> None:
     """Fork parties until there is nobody to ask for one."""
-    for name in (
-        "cli", "async_tick.commands", "async_tick.celery_app", "async_tick.loop", "async_tick.serving",
-        "async_tick.route", "async_tick.rollback", "async_tick.sweeper", "async_tick.steps", "tickover.ground.migrate",
-        "tickover.ground.database", "tickover.boundary.child", "celery.bin.worker", "celery.worker", "kombu.transport.redis",
-        "celery.concurrency.thread", "celery.apps.worker", "tests.chaos.storm_job", "migrations",
-    ):  # fmt: skip
+    for name in PRELOADED:
         importlib.import_module(name)
     gc.freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)

@@ -53,7 +53,7 @@ CALM = Weather(mover=0, loop=0, legacy=0, worker=0, cut=0, broker=0, hold=0, riv
 
 @dataclass(kw_only=True)
 class Storm:
-    """One storm over one database. do: a cursor of its own, in autocommit. broker: a client of the broker, or None."""
+    """One storm over one database. do: a cursor of its own, in autocommit. broker: a client of Redis, or None."""
 
     crew: Crew
     do: Any
@@ -75,7 +75,7 @@ class Storm:
         self._fuses: list[tuple[Party, str]] = []
 
     def run(self, moves: int, *, until: Callable[[], bool] = lambda: False) -> None:
-        """Move the route until it has `moves` new epochs, or `until` says that it is enough; then let it calm down."""
+        """Move the route until it has `moves` new epochs, or `until` says that it is enough; then calm down."""
         self.do.execute(JOURNAL)
         self._keep()
         while self._epoch() <= moves and not until():
@@ -120,8 +120,7 @@ class Storm:
             party = self.crew.start("switch", fuse=fuse, reason=reason)
         else:
             forced = ["--force"] if draw.random() < 0.4 else []
-            home = ("--run", RUN, "--home", str(self.crew.home))
-            party = self.crew.start("rollback", "rollback", *home, "--reason", reason, *forced, fuse=fuse)
+            party = self.crew.start("rollback", "rollback", *self._place(), "--reason", reason, *forced, fuse=fuse)
         if fuse[1]:
             self._watch(party, "mover")
         return party
@@ -208,6 +207,9 @@ class Storm:
         yield
         note_fault(self.do, "fault ends", name)
 
+    def _place(self) -> tuple[str, ...]:
+        return ("--run", RUN, "--home", str(self.crew.home))
+
     def _watch(self, party: Party, kind: str) -> None:
         name = f"{kind} fuse {self.number} {party.pid}"
         note_fault(self.do, "fault begins", name)
@@ -254,7 +256,7 @@ class Storm:
                     start()
 
     def _start_loop(self) -> None:
-        self.loop = self.crew.start("loop", "serve", "--run", RUN, "--every", "0", "--home", str(self.crew.home))
+        self.loop = self.crew.start("loop", "serve", *self._place(), "--every", "0")
 
     def _start_worker(self) -> None:
         self.worker = self.crew.start("worker", name=f"storm-{self.number}-{time.monotonic_ns()}")

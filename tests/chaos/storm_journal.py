@@ -27,12 +27,12 @@ BEGIN
     RETURN NULL;
 END $$;
 CREATE TRIGGER storm_claimed AFTER INSERT ON ticks FOR EACH ROW EXECUTE FUNCTION storm_tick('claimed');
-CREATE TRIGGER storm_claimed_again AFTER UPDATE ON ticks FOR EACH ROW WHEN (NEW.adopted_at IS NULL)
-EXECUTE FUNCTION storm_tick('claimed');
-CREATE TRIGGER storm_adopted AFTER UPDATE ON ticks FOR EACH ROW WHEN (NEW.adopted_at IS NOT NULL)
-EXECUTE FUNCTION storm_tick('adopted');
+CREATE TRIGGER storm_claimed_again AFTER UPDATE ON ticks FOR EACH ROW
+WHEN (NEW.adopted_at IS NULL AND NEW.runner_token <> OLD.runner_token) EXECUTE FUNCTION storm_tick('claimed');
+CREATE TRIGGER storm_adopted AFTER UPDATE ON ticks FOR EACH ROW
+WHEN (NEW.adopted_at IS NOT NULL AND OLD.adopted_at IS NULL) EXECUTE FUNCTION storm_tick('adopted');
 CREATE CONSTRAINT TRIGGER storm_commits AFTER UPDATE ON ticks DEFERRABLE INITIALLY DEFERRED FOR EACH ROW
-WHEN (NEW.adopted_at IS NOT NULL) EXECUTE FUNCTION storm_tick('commits');
+WHEN (NEW.adopted_at IS NOT NULL AND OLD.adopted_at IS NULL) EXECUTE FUNCTION storm_tick('commits');
 """
 
 

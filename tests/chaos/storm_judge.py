@@ -31,8 +31,8 @@ class Verdict:
 
 
 def judge(do: Any, run: str, ledger: str, home: Path, *, drained: bool) -> Verdict:
-    """The verdict on a run. do: a cursor. ledger: what the job entered. drained: nothing runs any more, the old system
-    is in charge, and all was delivered."""
+    """The verdict on a run. do: a cursor. ledger: what the job entered. drained: nothing runs any more, the
+    old system is in charge, and all was delivered."""
     verdict, journal = Verdict(), read_journal(do)
     do.execute(
         "SELECT tick, owner, epoch, outcome, adopted_at IS NOT NULL FROM ticks WHERE run = %s ORDER BY 1", (run,)

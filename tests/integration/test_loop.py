@@ -113,3 +113,27 @@ def test_each_tick_goes_to_who_is_in_charge_with_the_state_of_the_one_before(
     assert [row[2] for row in rows()] == ["done"] * 6
     ledger = (tmp_path / "home" / "ledger").read_text()
     assert [line.split()[1] for line in ledger.splitlines() if line.startswith("delivered")] == ["2", "3"]
+
+
+def test_a_loop_that_lost_the_run_leaves_the_home(loop: Any, tmp_path: Path) -> None:
+    """Its session is cut off and another serves the run before it is back: while it waits for the run it does not
+    keep the old system's home, or the other's old system could not run."""
+    from async_tick.loop import loop_lock
+    from tickover.boundary.home import holding
+    from tickover.ground.raw import connect_raw
+
+    server = threading.Thread(target=lambda: loop.serve(None, lambda end, late: None))
+    server.start()
+    try:
+        until(lambda: len(rows()) > 1)
+        with closing(connect_raw()) as other, other, other.cursor() as do:
+            do.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'tickover loop' "
+                "AND datname = current_database()"
+            )
+            do.execute("SELECT pg_advisory_lock(%s)", (loop_lock("run"),))
+            with holding(tmp_path / "home", 10.0):
+                assert server.is_alive()
+    finally:
+        loop.stopped.set()
+        server.join(30)
