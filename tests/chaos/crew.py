@@ -17,17 +17,17 @@ from typing import Any
 
 import psutil
 
-from tests.chaos.nursery import FUSE
+from tests.chaos.nursery import FUSE, fuse
 from tests.conftest import ROOT
 
 
 class Party:
     """A process of the storm. Signals go through a descriptor of it, never to another of the same number."""
 
-    def __init__(self, kind: str, pid: int, fuse: Path) -> None:
+    def __init__(self, kind: str, pid: int, path: Path) -> None:
         self.kind, self.pid = kind, pid
         self._descriptor = os.pidfd_open(pid)
-        with fuse.open("r+b") as file:
+        with path.open("r+b") as file:
             self._fuse = mmap.mmap(file.fileno(), FUSE.size)
 
     def alive(self) -> bool:
@@ -39,9 +39,10 @@ class Party:
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._descriptor, number)
 
-    def arm(self, boundaries: int, number: int) -> None:
-        """Have it give itself a signal at the so-and-so-many-th boundary from now; 0 disarms."""
-        self._fuse[:] = FUSE.pack(boundaries, number)
+    def arm(self, boundaries: int, number: int, aim: str = "") -> None:
+        """Have it give itself a signal at a boundary: the so-and-so-many-th from now with `aim` in its name; 0
+        disarms."""
+        self._fuse[:] = fuse(boundaries, number, aim)
 
     def stands(self) -> bool:
         """Whether it is stopped."""
@@ -79,14 +80,13 @@ class Crew:
         )  # fmt: skip
         assert self._answer() == "ready"
 
-    def start(self, kind: str, *arguments: str, fuse: tuple[int, int] = (0, 0), **more: Any) -> Party:
+    def start(self, kind: str, *arguments: str, boundaries: int = 0, number: int = 0, **more: Any) -> Party:
         """A party that runs a command (`arguments`), or what its kind says.
 
-        fuse: at which boundary it is to give itself which signal; (0, 0) for never.
+        boundaries, number: at which boundary it is to give itself which signal; 0 for never.
         """
-        number = next(self._numbers)
-        path = self.scratch / f"{kind}-{number}.fuse"
-        path.write_bytes(FUSE.pack(*fuse))
+        path = self.scratch / f"{kind}-{next(self._numbers)}.fuse"
+        path.write_bytes(fuse(boundaries, number))
         request = {
             "kind": kind, "arguments": arguments, "fuse": str(path), "boundaries": str(self.boundaries),
             "log": str(self.scratch / f"{kind}.log"), "defect": self.defect, **more,

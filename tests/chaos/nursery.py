@@ -20,15 +20,23 @@ from typing import Any
 
 from tests.chaos import stepping
 
-# What stands in a party's fuse: how many boundaries it may still pass, and the signal that it then gives itself.
-FUSE = struct.Struct("ii")
+# What stands in a party's fuse: how many boundaries it may still pass, the signal that it then gives itself, and what
+# must be in a boundary's name for it to count.
+FUSE = struct.Struct("ii64s")
+
+
+def fuse(boundaries: int, number: int, aim: str = "") -> bytes:
+    """A fuse that burns down at the so-and-so-many-th boundary whose name has `aim` in it."""
+    return FUSE.pack(boundaries, number, aim.encode())
+
 
 # What every party would import for itself, as far as that starts no thread and opens no connection.
 PRELOADED = (
     "cli", "async_tick.commands", "async_tick.celery_app", "async_tick.loop", "async_tick.serving",
-    "async_tick.route", "async_tick.rollback", "async_tick.sweeper", "async_tick.steps", "tickover.ground.migrate", "migrations",
-    "tickover.ground.database", "tickover.boundary.child", "celery.bin.worker", "celery.worker", "celery.apps.worker",
-    "celery.concurrency.thread", "kombu.transport.redis", "tests.chaos.storm_job",
+    "async_tick.route", "async_tick.rollback", "async_tick.sweeper", "async_tick.steps",
+    "tickover.ground.migrate", "migrations", "tickover.ground.database", "tickover.boundary.child",
+    "celery.bin.worker", "celery.worker", "celery.apps.worker", "celery.concurrency.thread",
+    "kombu.transport.redis", "tests.chaos.storm_job",
 )  # fmt: skip
 
 # Defects to plant: what statements are rewritten to, and what is done before the party begins.
@@ -42,13 +50,13 @@ REWRITES = {
 def _hook(party: dict[str, Any]) -> stepping.Hook:
     """Burn the party's fuse at each boundary; where it ends, tell the ledger of boundaries and stop or die."""
     with Path(party["fuse"]).open("r+b") as file:
-        fuse = mmap.mmap(file.fileno(), FUSE.size)
+        burning = mmap.mmap(file.fileno(), FUSE.size)
 
     def hook(boundary: str) -> None:
-        left, number = FUSE.unpack(fuse[:])
-        if left <= 0:
+        left, number, aim = FUSE.unpack(burning[:])
+        if left <= 0 or aim.rstrip(b"\0").decode() not in boundary:
             return
-        fuse[:] = FUSE.pack(left - 1, number)
+        burning[:] = FUSE.pack(left - 1, number, aim)
         if left == 1:
             line = f"{party['kind']}\t{signal.Signals(number).name}\t{boundary}\t{os.getpid()}\n"
             log = os.open(party["boundaries"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)

@@ -27,6 +27,8 @@ RUN = "storm"
 STUCK_S = 60.0
 # Statements and commits of a move, each with a boundary before and after it; a fuse may also burn past the last one.
 SWITCH_BOUNDARIES, ROLLBACK_BOUNDARIES, LOOP_BOUNDARIES = 24, 60, 40
+# Where a writer is about to ask for the right to write.
+ADOPTION = "before SELECT pg_advisory_xact_lock_shared"
 _CUT = """
 SELECT count(pg_terminate_backend(pid)) FROM (
     SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
@@ -111,17 +113,18 @@ class Storm:
         self._let(3.0, enough=lambda: not any(mover.alive() for mover in movers))
 
     def _mover(self, to: str) -> Party:
-        draw, fuse = self.draw, (0, 0)
+        draw, fuse = self.draw, {}
         if draw.random() < self.weather.mover:
             boundaries = SWITCH_BOUNDARIES if to == "async" else ROLLBACK_BOUNDARIES
-            fuse = (draw.randint(1, boundaries), draw.choice((signal.SIGKILL, signal.SIGSTOP)))
+            number = draw.choice((signal.SIGKILL, signal.SIGSTOP))
+            fuse = {"boundaries": draw.randint(1, boundaries), "number": number}
         reason = f"storm {self.number}"
         if to == "async":
-            party = self.crew.start("switch", fuse=fuse, reason=reason)
+            party = self.crew.start("switch", **fuse, reason=reason)
         else:
             forced = ["--force"] if draw.random() < 0.4 else []
-            party = self.crew.start("rollback", "rollback", *self._place(), "--reason", reason, *forced, fuse=fuse)
-        if fuse[1]:
+            party = self.crew.start("rollback", "rollback", *self._place(), "--reason", reason, *forced, **fuse)
+        if fuse:
             self._watch(party, "mover")
         return party
 
@@ -131,7 +134,10 @@ class Storm:
             return
         if way == "fuse":
             number = self.draw.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGSTOP))
-            loop.arm(self.draw.randint(1, LOOP_BOUNDARIES), number)
+            if self.draw.random() < 0.5:
+                loop.arm(self.draw.randint(1, LOOP_BOUNDARIES), number)
+            else:
+                loop.arm(self.draw.randint(1, 6), number, ADOPTION)
             self._watch(loop, "loop")
         elif way == "kill":
             with self._fault("loop kill"):
