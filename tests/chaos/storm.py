@@ -27,8 +27,9 @@ RUN = "storm"
 STUCK_S = 60.0
 # Statements and commits of a move, each with a boundary before and after it; a fuse may also burn past the last one.
 SWITCH_BOUNDARIES, ROLLBACK_BOUNDARIES, LOOP_BOUNDARIES = 24, 60, 40
-# Where a writer is about to ask for the right to write.
-ADOPTION = "before SELECT pg_advisory_xact_lock_shared"
+# Where a writer asks for the right to write, where it has written and not committed, and where an effect is out and
+# not yet marked as delivered.
+AIMS = ("before SELECT pg_advisory_xact_lock_shared", "INSERT INTO states", "before UPDATE outbox")
 _CUT = """
 SELECT count(pg_terminate_backend(pid)) FROM (
     SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
@@ -36,21 +37,26 @@ SELECT count(pg_terminate_backend(pid)) FROM (
 """
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Weather:
-    """What a storm is made of; immutable by use. Each number is the chance that a move meets it."""
+    """What a storm is made of: each number is the chance that a move meets it; immutable.
 
-    mover: float = 0.3
-    loop: float = 0.12
-    legacy: float = 0.08
-    worker: float = 0.03
-    cut: float = 0.05
-    broker: float = 0.03
+    mover, loop, legacy, worker, broker: who is killed or paused. gone: nobody is there while the route moves. cut: a
+    session is ended. hold, rival: somebody holds the route, or moves it too, at the same time.
+    """
+
+    mover: float = 0.4
+    loop: float = 0.2
+    gone: float = 0.15
+    legacy: float = 0.1
+    worker: float = 0.04
+    cut: float = 0.08
+    broker: float = 0.04
     hold: float = 0.15
-    rival: float = 0.1
+    rival: float = 0.15
 
 
-CALM = Weather(mover=0, loop=0, legacy=0, worker=0, cut=0, broker=0, hold=0, rival=0)
+CALM = Weather(mover=0, loop=0, gone=0, legacy=0, worker=0, cut=0, broker=0, hold=0, rival=0)
 
 
 @dataclass(kw_only=True)
@@ -68,7 +74,7 @@ class Storm:
         self.draw = random.Random(self.seed)
         self.loop: Party | None = None
         self.worker: Party | None = None
-        self.number = 0
+        self.number, self._away = 0, False
         self._server = None if self.broker is None else psutil.Process(self.broker.info()["process_id"])
         self._due: list[tuple[float, int, Callable[[], None]]] = []
         self._holds: list[int] = []
@@ -77,14 +83,16 @@ class Storm:
         self._fuses: list[tuple[Party, str]] = []
 
     def run(self, moves: int, *, until: Callable[[], bool] = lambda: False) -> None:
-        """Move the route until it has `moves` new epochs, or `until` says that it is enough; then calm down."""
+        """Move the route until it has `moves` new epochs, and calm down; or until `until` says that it is enough."""
         self.do.execute(JOURNAL)
         self._keep()
-        while self._epoch() <= moves and not until():
+        while self._epoch() <= moves:
             self.number += 1
             self._say(f"epoch {self._epoch()} {self._owner()} {self._ticks()} ticks")
             self._move()
             self._let(self.draw.choice((0.0, 0.05, 0.2, 0.5)), ticks=self.draw.choice((0, 1, 1, 2, 4)))
+            if until():
+                return
         self._calm()
 
     def verdict(self, *, drained: bool = True) -> Verdict:
@@ -106,11 +114,14 @@ class Storm:
         ):  # fmt: skip
             if draw.random() < chance:
                 self._later(draw.uniform(0, 0.3), befall)
+        if draw.random() < weather.gone:
+            self._send_away()
         movers = [self._mover(to)]
         if draw.random() < weather.rival:
             movers.append(self._mover(draw.choice(("async", "legacy"))))
         # One that was paused, or waits for a boundary that somebody paused keeps away, need not be waited for.
         self._let(3.0, enough=lambda: not any(mover.alive() for mover in movers))
+        self._away = False
 
     def _mover(self, to: str) -> Party:
         draw, fuse = self.draw, {}
@@ -128,6 +139,14 @@ class Storm:
             self._watch(party, "mover")
         return party
 
+    def _send_away(self) -> None:
+        """Kill the loop, and sometimes the worker too; none comes before the move is over."""
+        self._away = True
+        for party in (self.loop, self.worker if self.draw.random() < 0.3 else None):
+            if party is not None and party.alive():
+                with self._fault(f"{party.kind} kill, away"):
+                    party.send(signal.SIGKILL)
+
     def _hit_loop(self) -> None:
         loop, way = self.loop, self.draw.choice(("kill", "pause", "fuse", "fuse", "zombie"))
         if loop is None or not loop.alive() or loop.pid in self._resting:
@@ -137,7 +156,7 @@ class Storm:
             if self.draw.random() < 0.5:
                 loop.arm(self.draw.randint(1, LOOP_BOUNDARIES), number)
             else:
-                loop.arm(self.draw.randint(1, 6), number, ADOPTION)
+                loop.arm(self.draw.randint(1, 4), number, self.draw.choice(AIMS))
             self._watch(loop, "loop")
         elif way == "kill":
             with self._fault("loop kill"):
@@ -251,6 +270,8 @@ class Storm:
 
     def _keep(self) -> None:
         """See to it that a loop and a worker are there, a moment after they are missed."""
+        if self._away:
+            return
         for kind, party, start in (
             ("loop", self.loop, self._start_loop),
             ("worker", self.worker, self._start_worker),
