@@ -28,6 +28,9 @@ WAIT_S = 10.0
 # How long a session may keep the route from moving while the new system is in charge, in seconds: adoptions take
 # milliseconds, so what holds it longer is stuck, and its session is ended.
 STUCK_S = 1.0
+# How long a rollback that does nothing may keep ticks from beginning, in seconds: one that was stopped (Ctrl-Z) waits
+# longer between two statements than one that works ever does, and its session is ended.
+STALLED_S = 5.0
 # How long a database that does not answer is waited for, in seconds: a restart takes a few.
 PATIENCE_S = 20.0
 _AGAIN_S = 0.2
@@ -102,15 +105,16 @@ def _attempt(
         with connection.cursor() as do:
             now, fenced = read_route(), False
             if now.owner is not System.LEGACY:
+                do.execute("SELECT set_config('idle_session_timeout', %s, false)", (f"{round(STALLED_S * 1000)}ms",))
                 fenced = not _await_boundary(do, run, wait_s)
                 now = _back(do, seen, author, reason)
             moved = seen.owner is not System.LEGACY
-            do.execute("SELECT pg_advisory_unlock_all()")
+            do.execute("SELECT pg_advisory_unlock_all(), set_config('idle_session_timeout', '0', false)")
             do.execute(_LOCK_IS_FREE, (loop_lock(run),))
             if not do.fetchall()[0][0]:
                 return RolledBack(route=now, moved=moved, fenced=fenced, loop_is_there=True)
-        # No loop is there, and none can begin while this connection holds its lock.
-        written, why_not = _write(workflow, run, home)
+            # No loop is there, and none can begin while this connection holds its lock.
+            written, why_not = _write(do, workflow, run, home)
         return RolledBack(route=now, moved=moved, fenced=fenced, written=written, why_not=why_not)
 
 
@@ -165,14 +169,21 @@ def move_back(do: Any, seen: Route, author: str, reason: str) -> Route:
         return move(seen, System.LEGACY, author=author, reason=reason)
 
 
-def _write(workflow: Workflow, run: str, home: Path) -> tuple[int | None, str | None]:
-    """Bring the old system's store up to date: the tick whose state it got, and what kept it from getting it."""
+def _write(do: Any, workflow: Workflow, run: str, home: Path) -> tuple[int | None, str | None]:
+    """Bring the old system's store up to date: the tick whose state it got, and what kept it from getting it.
+
+    do: of the session that holds the loop's lock.
+    """
     assert workflow.write_state is not None
-    number, state = latest_state(run, workflow)
-    if not is_behind(run, number, home):
+    if not is_behind(run, latest_state(run, workflow)[0], home):
         return None, None
     try:
         with holding(home, STUCK_S):
+            # Who holds the home and finds its session alive was not overtaken: no old system has run, and none can.
+            do.execute("SELECT 1")
+            number, state = latest_state(run, workflow)
+            if not is_behind(run, number, home):
+                return None, None
             workflow.write_state(home, state)
             mark_written(run, number, home)
     except HomeBusy as error:

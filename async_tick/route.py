@@ -18,14 +18,18 @@ from typing import Any
 import psycopg2
 
 from async_tick.adoption import ROUTE_LOCK
+from async_tick.connection import LOST
 from async_tick.guardrails import Guardrails
 from tickover.canonical import canonical_text, parse
 from tickover.errors import ConfigurationError, TickoverError
 from tickover.execution import System
-from tickover.ground.raw import connect_raw
+from tickover.ground.raw import DatabaseUnreachable, connect_raw
 
 # How long a move waits for the tick that the old system is running, in seconds.
 BOUNDARY_TIMEOUT_S = 600.0
+# How long a session that moves or holds the route may do nothing between two statements, in seconds: its process was
+# stopped (Ctrl-Z) or hangs, while ticks and a rollback wait for its locks. It is ended.
+STALLED_S = 5.0
 
 
 class Held(ConfigurationError):
@@ -38,6 +42,10 @@ class RouteMoved(TickoverError):
 
 class NoBoundary(TickoverError):
     """The old system's tick did not end in time, so there was no boundary to move at."""
+
+
+class SessionLost(DatabaseUnreachable):
+    """The session ended while the route was looked at or changed; what became of it must be read again."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,12 +83,18 @@ def who() -> str:
 
 @contextmanager
 def _session() -> Iterator[Any]:
-    with (
-        closing(connect_raw(application_name="tickover route")) as connection,
-        connection,
-        connection.cursor() as do,
-    ):
-        yield do
+    with closing(connect_raw(application_name="tickover route")) as connection:
+        try:
+            with connection, connection.cursor() as do:
+                do.execute(f"SET LOCAL idle_in_transaction_session_timeout = {round(STALLED_S * 1000)}")
+                yield do
+        except LOST as error:
+            if not connection.closed:
+                raise
+            raise SessionLost(
+                f"PostgreSQL ended this session: the server stopped, or this process did nothing for {STALLED_S:g} s "
+                "while ticks waited. `tickover route` shows whether the route has changed; then run the command again"
+            ) from error
 
 
 def _route(row: tuple[Any, ...]) -> Route:
@@ -121,17 +135,17 @@ def move(
         do.execute("SET LOCAL statement_timeout = 0")
         try:
             do.execute("SELECT pg_advisory_xact_lock(%s)", (ROUTE_LOCK,))
+            do.execute(
+                "UPDATE route SET owner = %s, epoch = epoch + 1, author = %s, reason = %s, "
+                "guardrails = %s, changed_at = clock_timestamp() WHERE id = 1 AND epoch = %s AND (holds = 0 OR %s) "
+                "RETURNING owner, epoch, holds, author, reason, changed_at, guardrails",
+                (to.value, author, reason, kept, seen.epoch, to is System.LEGACY),
+            )
         except psycopg2.errors.LockNotAvailable as error:
             raise NoBoundary(
-                f"a tick of the old system has not ended within {timeout_s:g} s; nothing was changed. "
-                "Run the command again, or stop `tickover serve` first"
+                f"a tick of the old system, or somebody who takes a hold, has not ended within {timeout_s:g} s; "
+                "nothing was changed. Run the command again, or stop `tickover serve` first"
             ) from error
-        do.execute(
-            "UPDATE route SET owner = %s, epoch = epoch + 1, author = %s, reason = %s, "
-            "guardrails = %s, changed_at = clock_timestamp() WHERE id = 1 AND epoch = %s AND (holds = 0 OR %s) "
-            "RETURNING owner, epoch, holds, author, reason, changed_at, guardrails",
-            (to.value, author, reason, kept, seen.epoch, to is System.LEGACY),
-        )
         rows = do.fetchall()
         if not rows:
             do.execute(_READ)
