@@ -23,14 +23,15 @@ from tickover.ground.raw import connect_raw
 
 # The advisory transaction lock under which commits are numbered.
 _NUMBERING_LOCK = 731_652_911
-# What is watched -> when an update of it is noted. Renewed leases and hints sent again tell nothing.
+# What is watched -> when an update of it is noted. Renewed leases, hints sent again, and that the old
+# system's store got a state, tell nothing.
 _WATCHED = {
     "workflows": "true",
     "step_runs": "(OLD.status, OLD.token, OLD.owner) IS DISTINCT FROM (NEW.status, NEW.token, NEW.owner)",
     "workflow_checkpoints": "true",
     "effects": "true",
     "ticks": "true",
-    "states": "true",
+    "states": "(to_jsonb(OLD) - 'written_to') IS DISTINCT FROM (to_jsonb(NEW) - 'written_to')",
     "outbox": "(to_jsonb(OLD) - 'attempts' - 'error') IS DISTINCT FROM (to_jsonb(NEW) - 'attempts' - 'error')",
     "route": "true",
 }

@@ -7,6 +7,7 @@ import itertools
 import json
 import mmap
 import os
+import re
 import select
 import signal
 import subprocess
@@ -17,7 +18,9 @@ from typing import Any
 
 import psutil
 
+from shadow.ledger import Note, Notebook
 from tests.chaos.nursery import FUSE, fuse
+from tests.chaos.storm_job import RUN
 from tests.conftest import ROOT
 
 
@@ -32,17 +35,26 @@ class Party:
 
     def alive(self) -> bool:
         """Whether it has not ended."""
-        return not select.select([self._descriptor], [], [], 0)[0]
+        if self._descriptor >= 0:
+            ended = select.poll()
+            ended.register(self._descriptor, select.POLLIN)
+            if ended.poll(0):
+                self._fuse.close()
+                os.close(self._descriptor)
+                self._descriptor = -1
+        return self._descriptor >= 0
 
     def send(self, number: int) -> None:
         """Send it a signal, if it still runs."""
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self._descriptor, number)
+        if self.alive():
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._descriptor, number)
 
     def arm(self, boundaries: int, number: int, aim: str = "") -> None:
         """Have it give itself a signal at a boundary: the so-and-so-many-th from now with `aim` in its name; 0
         disarms."""
-        self._fuse[:] = fuse(boundaries, number, aim)
+        if self.alive():
+            self._fuse[:] = fuse(boundaries, number, aim)
 
     def stands(self) -> bool:
         """Whether it is stopped."""
@@ -71,6 +83,7 @@ class Crew:
     def __init__(self, scratch: Path, environment: Mapping[str, str], defect: str | None = None) -> None:
         self.scratch, self.defect = scratch, defect
         self.home, self.boundaries = scratch / "home", scratch / "boundaries"
+        self.notebook = Notebook(scratch / "notebook")
         self.parties: list[Party] = []
         self._numbers = itertools.count()
         self._log = (scratch / "nursery.log").open("wb")
@@ -97,6 +110,17 @@ class Crew:
         party = Party(kind, int(self._answer()), path)
         self.parties = [each for each in self.parties if each.alive()] + [party]
         return party
+
+    def told(self) -> list[Note]:
+        """What the loops have said of ticks that are over."""
+        said = [re.match(r"tick (\d+): (\w+) (\w+) in", line) for line in self._said("loop")]
+        return [
+            Note(kind="told", run=RUN, tick=int(each[1]), owner=each[2], outcome=each[3]) for each in said if each
+        ]  # fmt: skip
+
+    def _said(self, kind: str) -> list[str]:
+        log = self.scratch / f"{kind}.log"
+        return log.read_text().splitlines() if log.exists() else []
 
     def _answer(self) -> str:
         assert self._nursery.stdout is not None

@@ -7,24 +7,18 @@ not the same one: the judge needs no more than what happened.
 from __future__ import annotations
 
 import contextlib
-import random
 import signal
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import psutil
 
-from tests.chaos.crew import Crew, Party
-from tests.chaos.storm_journal import JOURNAL, note_fault
+from shadow.ledger import watch
+from tests.chaos.crew import Party
+from tests.chaos.storm_journal import JOURNAL
 from tests.chaos.storm_judge import Verdict, judge
+from tests.chaos.storm_world import STUCK_S, Stuck, World
 
-RUN = "storm"
-# How long the run may stand still while everybody is there, in seconds, before that is a failure of its own.
-STUCK_S = 60.0
 # Statements and commits of a move, each with a boundary before and after it; a fuse may also burn past the last one.
 SWITCH_BOUNDARIES, ROLLBACK_BOUNDARIES, LOOP_BOUNDARIES = 24, 60, 40
 # Where a writer asks for the right to write, where it has written and not committed, and where an effect is out and
@@ -60,45 +54,23 @@ CALM = Weather(mover=0, loop=0, gone=0, legacy=0, worker=0, cut=0, broker=0, hol
 
 
 @dataclass(kw_only=True)
-class Storm:
-    """One storm over one database. do: a cursor of its own, in autocommit. broker: a client of Redis, or None."""
+class Storm(World):
+    """A storm over a world."""
 
-    crew: Crew
-    do: Any
-    seed: int
-    broker: Any = None
     weather: Weather = field(default_factory=Weather)
-    faults: Counter[str] = field(default_factory=Counter)
 
-    def __post_init__(self) -> None:
-        self.draw = random.Random(self.seed)
-        self.loop: Party | None = None
-        self.worker: Party | None = None
-        self.number, self._away = 0, False
-        self._server = None if self.broker is None else psutil.Process(self.broker.info()["process_id"])
-        self._due: list[tuple[float, int, Callable[[], None]]] = []
-        self._holds: list[int] = []
-        self._again: dict[str, float] = {}
-        self._resting: set[int] = set()
-        self._fuses: list[tuple[Party, str]] = []
-
-    def run(self, moves: int, *, until: Callable[[], bool] = lambda: False) -> None:
-        """Move the route until it has `moves` new epochs, and calm down; or until `until` says that it is enough."""
+    def run(self, moves: int) -> Verdict:
+        """Move the route until it has `moves` new epochs, calm down, and judge."""
         self.do.execute(JOURNAL)
+        watch(self.url)
         self._keep()
         while self._epoch() <= moves:
             self.number += 1
             self._say(f"epoch {self._epoch()} {self._owner()} {self._ticks()} ticks")
             self._move()
             self._let(self.draw.choice((0.0, 0.05, 0.2, 0.5)), ticks=self.draw.choice((0, 1, 1, 2, 4)))
-            if until():
-                return
         self._calm()
-
-    def verdict(self, *, drained: bool = True) -> Verdict:
-        """The judge's answer."""
-        ledger = self.crew.scratch / "ledger"
-        return judge(self.do, RUN, ledger.read_text() if ledger.exists() else "", self.crew.home, drained=drained)
+        return judge(self.do, self.url, self.crew.notebook, self.crew.told(), self.crew.home)
 
     # What a move is, and what befalls it.
 
@@ -217,97 +189,6 @@ class Storm:
             self.do.execute("UPDATE route_holds SET released_at = now() WHERE number = %s", (self._holds.pop(),))
             self.do.execute("UPDATE route SET holds = holds - 1 WHERE id = 1")
 
-    def _say(self, what: str) -> None:
-        with (self.crew.scratch / "storm.log").open("a") as log:
-            log.write(f"{time.time():.3f} {self.number} {what}\n")
-
-    # Faults, and what goes on again.
-
-    @contextlib.contextmanager
-    def _fault(self, kind: str) -> Any:
-        self.faults[kind] += 1
-        name = f"{kind} {sum(self.faults.values())}"
-        self._say(name)
-        note_fault(self.do, "fault begins", name)
-        yield
-        note_fault(self.do, "fault ends", name)
-
-    def _place(self) -> tuple[str, ...]:
-        return ("--run", RUN, "--home", str(self.crew.home))
-
-    def _watch(self, party: Party, kind: str) -> None:
-        name = f"{kind} fuse {self.number} {party.pid}"
-        note_fault(self.do, "fault begins", name)
-        self._fuses.append((party, name))
-
-    def _rest(self, party: Party, kind: str) -> None:
-        self.faults[f"{kind} pause"] += 1
-        self._say(f"{kind} pause")
-        party.send(signal.SIGSTOP)
-        self._wake_later(party)
-
-    def _wake_later(self, party: Party) -> None:
-        self._resting.add(party.pid)
-        rest_s = self.draw.choice((self.draw.uniform(0.02, 0.3), self.draw.uniform(0.3, 2.5)))
-
-        def wake() -> None:
-            self._resting.discard(party.pid)
-            party.send(signal.SIGCONT)
-
-        self._later(rest_s, wake)
-
-    def _look_at_fuses(self) -> None:
-        """Whom its fuse has stopped goes on after a while; whom it has killed is known to be dead."""
-        for party, name in list(self._fuses):
-            if party.alive() and party.pid not in self._resting and party.stands():
-                self.faults[f"{party.kind} stopped at a statement"] += 1
-                self._say(f"{party.kind} stopped at a statement")
-                self._wake_later(party)
-            elif party.alive():
-                continue
-            note_fault(self.do, "fault ends", name)
-            self._fuses.remove((party, name))
-
-    def _keep(self) -> None:
-        """See to it that a loop and a worker are there, a moment after they are missed."""
-        if self._away:
-            return
-        for kind, party, start in (
-            ("loop", self.loop, self._start_loop),
-            ("worker", self.worker, self._start_worker),
-        ):
-            if party is None or not party.alive():
-                due = self._again.setdefault(kind, time.monotonic() + self.draw.uniform(0, 0.2))
-                if time.monotonic() >= due:
-                    del self._again[kind]
-                    start()
-
-    def _start_loop(self) -> None:
-        self.loop = self.crew.start("loop", "serve", *self._place(), "--every", "0")
-
-    def _start_worker(self) -> None:
-        self.worker = self.crew.start("worker", name=f"storm-{self.number}-{time.monotonic_ns()}")
-
-    # Time.
-
-    def _later(self, wait_s: float, act: Callable[[], None]) -> None:
-        self._due.append((time.monotonic() + wait_s, len(self._due), act))
-
-    def _let(self, limit_s: float, *, ticks: int = 0, enough: Callable[[], bool] | None = None) -> None:
-        """Let time pass: until so many ticks have ended or `enough`, at most `limit_s` seconds."""
-        begun, wanted = time.monotonic(), self._ticks() + ticks
-        while True:
-            for due in [due for due in sorted(self._due, key=lambda due: due[:2]) if due[0] <= time.monotonic()]:
-                self._due.remove(due)
-                due[2]()
-            self._look_at_fuses()
-            self._keep()
-            if time.monotonic() - begun >= limit_s or (enough is not None and enough()):
-                return
-            if enough is None and ticks and self._ticks() >= wanted:
-                return
-            time.sleep(0.005)  # the pace of looking
-
     def _calm(self) -> None:
         """No more faults: everybody is woken, the old system is put in charge, its ticks go on, and the loop ends."""
         for party, _ in self._fuses:
@@ -317,9 +198,7 @@ class Storm:
             self._release()
         self._let(STUCK_S, enough=lambda: self._ticks_go_on())
         while self._owner() != "legacy":
-            mover = self.crew.start(
-                "rollback", "rollback", "--run", RUN, "--home", str(self.crew.home), "--reason", "end"
-            )
+            mover = self.crew.start("rollback", "rollback", *self._place(), "--reason", "the end")
             self._let(STUCK_S, enough=lambda mover=mover: not mover.alive())
         wanted = self._ticks() + 2
         self._let(STUCK_S, enough=lambda: self._ticks() >= wanted)
@@ -335,72 +214,7 @@ class Storm:
                 raise Stuck(self._picture())
             time.sleep(0.01)  # the pace of looking
 
-    def _fuses_burn(self) -> bool:
-        self._fuses = [(party, name) for party, name in self._fuses if party.alive() and party.stands()]
-        return bool(self._fuses)
-
-    def _ticks_go_on(self) -> bool:
-        return all(party is not None and party.alive() for party in (self.loop, self.worker))
-
-    # What stands in the database.
-
-    def _value(self, statement: str) -> Any:
-        self.do.execute(statement)
-        return self.do.fetchall()[0][0]
-
-    def _epoch(self) -> int:
-        return int(self._value("SELECT epoch FROM route"))
-
-    def _owner(self) -> str:
-        return str(self._value("SELECT owner FROM route"))
-
-    def _other(self) -> str:
-        return "async" if self._owner() == "legacy" else "legacy"
-
-    def _ticks(self) -> int:
-        return int(self._value(f"SELECT count(*) FROM states WHERE run = '{RUN}'"))
-
-    def _picture(self) -> str:
-        """Why nothing goes on: sessions, locks, and what the parties last said."""
-        self.do.execute(
-            "SELECT a.pid, a.application_name, a.state, a.wait_event, left(a.query, 80), "
-            "array_agg(l.locktype || ' ' || coalesce(l.objid, 0) || ' ' || l.mode || ' ' || l.granted) "
-            "FROM pg_stat_activity a LEFT JOIN pg_locks l ON l.pid = a.pid AND l.locktype = 'advisory' "
-            "WHERE a.datname = current_database() GROUP BY 1, 2, 3, 4, 5"
-        )
-        said = [
-            f"{log.name}: {log.read_text()[-1500:]}"
-            for log in sorted(self.crew.scratch.glob("*.log"))
-            if log.exists()
-        ]
-        return "\n".join([*(str(row) for row in self.do.fetchall()), *said])
-
-
-class Stuck(AssertionError):
-    """Nothing goes on, although nobody is dead or paused."""
-
 
 def _resume(process: psutil.Process) -> None:
     with contextlib.suppress(psutil.NoSuchProcess):
         process.resume()
-
-
-def boundaries_hit(crew: Crew) -> Mapping[tuple[str, str], Counter[str]]:
-    """(kind of party, signal) -> how often at which boundary."""
-    found: dict[tuple[str, str], Counter[str]] = {}
-    for line in crew.boundaries.read_text().splitlines() if crew.boundaries.exists() else []:
-        kind, number, boundary, _ = line.split("\t")
-        found.setdefault((kind, number), Counter())[boundary] += 1
-    return found
-
-
-def scratch_environment(scratch: Path, database: str, broker: str) -> dict[str, str]:
-    """What the storm's processes find in their environment."""
-    from tests.chaos.storm_job import LEDGER, WORKLOAD
-    from tests.conftest import clean_environment
-
-    return clean_environment(
-        DATABASE_URL=database, CELERY_BROKER_URL=broker, TICKOVER_WORKLOAD=WORKLOAD, TICKOVER_SWEEP_S="0.2",
-        TICKOVER_LEASE_S="3", TICKOVER_HEARTBEAT_S="0.5", TICKOVER_DATA_DIR=str(scratch / "data"),
-        TICKOVER_CONCURRENCY="2", **{LEDGER: str(scratch / "ledger")},
-    )  # fmt: skip

@@ -1,6 +1,6 @@
-"""A job in both systems whose state is a chain over all ticks, and which enters what it does into a ledger.
+"""A job in both systems whose state is a chain over all ticks, and which notes what it does in a notebook.
 
-The ledger is beside the state, a line for each thing that really happened: no system can mend it.
+The notebook is beside the state, a line for each thing that really happened: no system can mend it.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+from shadow.ledger import Notebook
 from tickover import Effect, Step, TickContext, Workflow
 
-HOME, LEDGER = "STORM_HOME", "STORM_LEDGER"
+HOME, NOTEBOOK = "STORM_HOME", "STORM_NOTEBOOK"
+RUN = "storm"
 WORKLOAD = "tests.chaos.storm_job:job"
 # How long the old system's tick works, and a step of the new one, in seconds: time to be killed in.
 WORK_S = 0.004
@@ -22,13 +24,9 @@ WORK_S = 0.004
 START = {"count": 0, "chain": "", "last": -1}
 
 
-def note(what: str) -> None:
-    """Enter a line into the ledger, whole: the kernel appends it at once, and it outlives its writer."""
-    descriptor = os.open(os.environ[LEDGER], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        os.write(descriptor, f"{time.time_ns()} {what}\n".encode())
-    finally:
-        os.close(descriptor)
+def notebook() -> Notebook:
+    """The notebook of this process's surroundings."""
+    return Notebook(Path(os.environ[NOTEBOOK]))
 
 
 def after(state: dict[str, Any], tick: int, owner: str) -> dict[str, Any]:
@@ -40,11 +38,11 @@ def after(state: dict[str, Any], tick: int, owner: str) -> dict[str, Any]:
 def run_tick(tick: int) -> int:
     """The old system."""
     home = Path(os.environ[HOME])
-    note(f"legacy {tick} begins")
     state = read_state(home)
+    notebook().legacy_began(RUN, tick, state)
     time.sleep(WORK_S)  # its work
     write_state(home, after(state, tick, "legacy"))
-    note(f"legacy {tick} ends")
+    notebook().legacy_ended(RUN, tick)
     return tick
 
 
@@ -74,7 +72,7 @@ def _reduce(state: dict[str, Any], effect: Effect) -> dict[str, Any]:
 
 
 def _deliver(effect: Effect, key: str, home: Path) -> None:
-    note(f"delivered {effect.payload} {key}")
+    notebook().delivered(effect, key)
 
 
 job = Workflow(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.storm_job import START, after
+from shadow.history import Checked, Expected, check
+from shadow.ledger import Note, Notebook, read_history
+from tests.chaos.storm_job import RUN, START, after
 from tests.chaos.storm_journal import read_journal
 
 Entry = dict[str, Any]
@@ -16,13 +19,14 @@ Entry = dict[str, Any]
 
 @dataclass(kw_only=True)
 class Verdict:
-    """What a storm came to; violations: broken promises, empty if all were kept."""
+    """What a storm came to; violations: broken promises, empty if all were kept. checked: the history checker's."""
 
     violations: list[str] = field(default_factory=list)
     moves: int = 0
     ticks: Counter[str] = field(default_factory=Counter)
     repeated_deliveries: int = 0
     fenced: int = 0
+    checked: Checked | None = None
 
     def that(self, kept: bool, broken: str) -> None:
         """Enter a violation unless the promise was kept."""
@@ -30,29 +34,31 @@ class Verdict:
             self.violations.append(broken)
 
 
-def judge(do: Any, run: str, ledger: str, home: Path, *, drained: bool) -> Verdict:
-    """The verdict on a run. do: a cursor. ledger: what the job entered. drained: nothing runs any more, the
-    old system is in charge, and all was delivered."""
-    verdict, journal = Verdict(), read_journal(do)
-    do.execute(
-        "SELECT tick, owner, epoch, outcome, adopted_at IS NOT NULL FROM ticks WHERE run = %s ORDER BY 1", (run,)
-    )
+def judge(do: Any, url: str, notebook: Notebook, told: list[Note], home: Path) -> Verdict:
+    """The verdict on a run that is over: nothing runs any more, the old system is in charge, all was delivered.
+
+    do: a cursor, in the database at `url`. notebook: the job's. told: what whoever watched the loops was told.
+    """
+    verdict, journal, notes = Verdict(), read_journal(do), notebook.read()
+    do.execute("SELECT tick, owner, outcome, adopted_at IS NOT NULL FROM ticks WHERE run = %s ORDER BY 1", (RUN,))
     ticks = do.fetchall()
-    do.execute("SELECT tick, document FROM states WHERE run = %s ORDER BY 1", (run,))
+    do.execute("SELECT tick, document FROM states WHERE run = %s ORDER BY 1", (RUN,))
     states = {tick: json.loads(document) for tick, document in do.fetchall()}
-    do.execute("SELECT tick, key, delivered_at IS NOT NULL FROM outbox WHERE run = %s ORDER BY id", (run,))
+    do.execute("SELECT key, delivered_at IS NOT NULL FROM outbox WHERE run = %s ORDER BY id", (RUN,))
     outbox = do.fetchall()
-    lines = [line.split()[1:] for line in ledger.splitlines()]
     _judge_moves(journal, verdict)
     _judge_owners(journal, verdict)
-    _judge_ticks(ticks, states, journal, verdict, drained)
-    _judge_old_system(ticks, lines, verdict)
-    _judge_deliveries(run, outbox, lines, verdict, drained)
-    if drained and states:
-        store = json.loads((home / "store.json").read_text())
-        verdict.that(
-            store == states[max(states)], f"the old system's store is {store}, and not {states[max(states)]}"
-        )
+    _judge_ticks(ticks, states, journal, verdict)
+    _judge_old_system(ticks, notes, verdict)
+    _judge_deliveries(outbox, notes, verdict)
+    store = json.loads((home / "store.json").read_text())
+    verdict.that(store == states[max(states)], f"the old system's store is {store}, and not {states[max(states)]}")
+    expected = Expected(
+        run=RUN, ticks=frozenset(range(len(ticks))), outcomes=frozenset({"done", "lost"}), effects={"enter": 1},
+        receives=lambda kind: True, legacy_notes=True,
+    )  # fmt: skip
+    history = read_history(url, [notebook])
+    verdict.checked = check(dataclasses.replace(history, notes=(*history.notes, *told)), [expected])
     return verdict
 
 
@@ -102,16 +108,15 @@ def _judge_owners(journal: list[Entry], verdict: Verdict) -> None:
 
 
 def _judge_ticks(
-    ticks: list[tuple[Any, ...]], states: dict[int, Any], journal: list[Entry], verdict: Verdict, drained: bool
+    ticks: list[tuple[Any, ...]], states: dict[int, Any], journal: list[Entry], verdict: Verdict
 ) -> None:
     """None is missing; each state holds all that came before; a lost one was cut off by a fault of its own."""
     numbers = [row[0] for row in ticks]
     verdict.that(numbers == list(range(len(numbers))), "ticks are missing")
-    over = [row for row in ticks if row[4]]
-    verdict.that(not drained or len(over) == len(ticks), "the last tick was not ended")
-    verdict.that(sorted(states) == [row[0] for row in over], "ticks without a state, or states without a tick")
+    verdict.that(all(row[3] for row in ticks), "a tick was not ended")
+    verdict.that(sorted(states) == numbers, "ticks without a state, or states without a tick")
     before, lost = START, []
-    for tick, owner, _, outcome, _ in over:
+    for tick, owner, outcome, _ in ticks:
         verdict.ticks[f"{owner} {outcome}"] += 1
         wanted = [after(before, tick, owner)]
         if (owner, outcome) == ("legacy", "lost"):
@@ -147,36 +152,30 @@ def _judge_lost(lost: list[int], journal: list[Entry], verdict: Verdict) -> None
     verdict.that(len(lost) <= len(spans), f"{len(lost)} ticks are lost by {len(spans)} faults")
 
 
-def _judge_old_system(ticks: list[tuple[Any, ...]], lines: list[list[str]], verdict: Verdict) -> None:
+def _judge_old_system(ticks: list[tuple[Any, ...]], notes: list[Note], verdict: Verdict) -> None:
     """The old system begins none but its own ticks, each once, one after another, and ends what counts as done."""
-    begun = Counter(int(line[1]) for line in lines if line[0] == "legacy" and line[2] == "begins")
-    ended = Counter(int(line[1]) for line in lines if line[0] == "legacy" and line[2] == "ends")
+    begun = Counter(note.tick for note in notes if note.kind == "legacy-began")
+    ended = Counter(note.tick for note in notes if note.kind == "legacy-ended")
     for tick, count in begun.items():
         verdict.that(count == 1, f"the old system ran tick {tick} {count} times")
-    for tick, owner, _, outcome, _ in ticks:
+    for tick, owner, outcome, _ in ticks:
         if owner == "async":
             verdict.that(tick not in begun, f"tick {tick} had two owners: the old system ran it too")
         elif outcome == "done":
             verdict.that(ended[tick] == 1, f"tick {tick} counts as done, and the old system did not end it")
     running = -1
-    for line in lines:
-        if line[0] != "legacy":
-            continue
-        verdict.that(int(line[1]) >= running, f"the old system ran tick {line[1]} after {running}")
-        running = int(line[1])
+    for note in notes:
+        if note.tick is not None:
+            verdict.that(note.tick >= running, f"the old system ran tick {note.tick} after {running}")
+            running = note.tick
 
 
-def _judge_deliveries(
-    run: str, outbox: list[tuple[Any, ...]], lines: list[list[str]], verdict: Verdict, drained: bool
-) -> None:
-    """What was adopted reaches the receiver, which knows a repetition by its key, and nothing else does."""
-    received = [line[2] for line in lines if line[0] == "delivered"]
-    wanted = [f"{run}/{key}" for _, key, _ in outbox]
+def _judge_deliveries(outbox: list[tuple[Any, ...]], notes: list[Note], verdict: Verdict) -> None:
+    """What was adopted reaches the receiver in order, who knows a repetition by its key, and nothing else does."""
+    received = [note.key for note in notes if note.kind == "delivered"]
+    wanted = [f"{RUN}/{key}" for key, _ in outbox]
     verdict.that(len(set(wanted)) == len(wanted), "two effects have one key")
-    verdict.that(set(received) <= set(wanted), f"delivered, and not adopted: {set(received) - set(wanted)}")
     known = list(dict.fromkeys(received))
-    verdict.that(known == wanted[: len(known)], "effects were delivered out of order")
+    verdict.that(known == wanted, f"{len(known)} effects arrived in their order, and {len(wanted)} were adopted")
+    verdict.that(all(row[1] for row in outbox), "effects still wait for delivery")
     verdict.repeated_deliveries = len(received) - len(known)
-    if drained:
-        verdict.that(len(known) == len(wanted), f"{len(wanted) - len(known)} effects were never delivered")
-        verdict.that(all(row[2] for row in outbox), "effects still wait for delivery")
