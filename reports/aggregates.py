@@ -17,7 +17,7 @@ _OLD = (
     "CASE WHEN control_outcome = 'done' THEN least(control_ms, 1e15) WHEN control_outcome IS NULL THEN 0 "
     "ELSE 'Infinity' END"
 )
-_NEW = "CASE WHEN candidate_outcome = 'done' THEN least(candidate_ms, 1e15) ELSE 'Infinity' END"
+NEW_MS = "CASE WHEN candidate_outcome = 'done' THEN least(candidate_ms, 1e15) ELSE 'Infinity' END"
 
 # Between a nanosecond and thirty thousand years, so that no quotient leaves the range of numbers.
 _RATIO = "least(greatest(candidate_ms, 1e-6), 1e15) / least(greatest(control_ms, 1e-6), 1e15)"
@@ -145,7 +145,7 @@ class Aggregates:
         """The durations of a side ("control" or "candidate") at these ranks, from 1, of n ticks, in milliseconds."""
         if not ranks or not n:
             return []
-        value = _OLD if side == "control" else _NEW
+        value = _OLD if side == "control" else NEW_MS
         row = self._rows(
             f"SELECT percentile_disc(CAST(:shares AS double precision[])) WITHIN GROUP (ORDER BY {value}) AS found "
             f"FROM tick_evidence WHERE {_WHICH}",
@@ -313,7 +313,7 @@ def _slower(index: int) -> str:
     """The condition that a tick exceeds limit number `index`. With factor 0 the control's duration, which may be
     infinite, must not enter."""
     return (
-        f"({_NEW}) > CASE WHEN :factor{index} = 0 THEN :extra{index} "
+        f"({NEW_MS}) > CASE WHEN :factor{index} = 0 THEN :extra{index} "
         f"ELSE :factor{index} * ({_OLD}) + :extra{index} END"
     )
 

@@ -319,6 +319,9 @@ def _notes(
         notes.append(
             f"Of {text.times(evidence.whole.unknown, 'tick')} the outcome is not known; every bound takes the worst."
         )
+    if runs := counts.earlier.runs:
+        named = ", ".join(reversed(runs[-3:])) + (f" and {len(runs) - 3} more" if len(runs) > 3 else "")
+        notes.append(f"Earlier runs of the same version count too, see the conditions: {named}.")
     for rule in record.rules.expired(now.date()):
         if count := counts.rules.get(rule, 0):
             notes.append(f"Rule {rule} has expired: what it hid on {text.times(count, 'tick')} counts again.")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from reports import text
 from reports.aggregates import Aggregates, Episodes, Group, Hour, Slower, snapshot
 from reports.counting import failure_pairs, step_tallies, whole_tally
+from reports.earlier import EarlierCounts, read_earlier, tally_earlier
 from reports.lifting import damage, lift
 from reports.policy import Policy
 from reports.statistics import quantile_ranks
@@ -62,6 +63,7 @@ class Counts:
     ratios: tuple[float, ...]
     rules: Mapping[str, int]
     noise: Mapping[str, tuple[int, int, int, int]]
+    earlier: EarlierCounts
 
     @property
     def n(self) -> int:
@@ -86,6 +88,7 @@ def read_counts(store: Store, record: RunRecord, policy: Policy) -> Counts:
         sightings = pool.submit(store.sightings, record.run)
         rules = pool.submit(counted.rules)
         noise = pool.submit(noise_counts, store.engine, record.run)
+        earlier = pool.submit(read_earlier, store, record, name)
         episodes = pool.submit(counted.episodes, BAD, EPISODE_GAP)
         n = sum(group.count for group in groups.result())
         ranks = sorted(_ranks(n, policy.alpha))
@@ -95,7 +98,7 @@ def read_counts(store: Store, record: RunRecord, policy: Policy) -> Counts:
             groups=tuple(groups.result()), found=findings(sightings.result()), scheduled=scheduled.result()[0],
             overran=scheduled.result()[1], slower=slower.result(), blocks=blocks.result(), episodes=episodes.result(),
             hours=tuple(hours.result()), control=control, candidate=candidate, ratios=tuple(ratios.result()),
-            rules=rules.result(), noise=noise.result(),
+            rules=rules.result(), noise=noise.result(), earlier=earlier.result(),
         )  # fmt: skip
 
 
@@ -154,6 +157,7 @@ def gather(
             for step, (n, plus, minus, differs) in counts.noise.items()
         },
         bare=_bare(groups, bare, graph, state.missing),
+        earlier=tally_earlier(counts.earlier, record, expired),
     )
 
 

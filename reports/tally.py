@@ -33,6 +33,13 @@ class Tally:
     def __post_init__(self) -> None:
         _check(self, self.n, self.bad + self.hidden + self.unverified)
 
+    def __add__(self, other: Tally) -> Tally:
+        """Both counted together."""
+        return Tally(
+            n=self.n + other.n, bad=self.bad + other.bad, hidden=self.hidden + other.hidden,
+            unverified=self.unverified + other.unverified, unknown=self.unknown + other.unknown,
+        )  # fmt: skip
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pairs:
@@ -48,6 +55,13 @@ class Pairs:
 
     def __post_init__(self) -> None:
         _check(self, self.n, self.new_only + self.old_only)
+
+    def __add__(self, other: Pairs) -> Pairs:
+        """Both counted together."""
+        return Pairs(
+            n=self.n + other.n, new_only=self.new_only + other.new_only, old_only=self.old_only + other.old_only,
+            unknown=self.unknown + other.unknown,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,6 +125,18 @@ class Bare:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Earlier:
+    """What earlier runs of the same version counted; immutable. runs: how many there were. whole, steps: of those
+    with the same rules; failures: of all; deadline: of those with the same interval."""
+
+    runs: int
+    whole: Tally = field(default_factory=Tally)
+    steps: Mapping[str, Tally] = field(default_factory=dict)
+    failures: Pairs = field(default_factory=Pairs)
+    deadline: Tally = field(default_factory=Tally)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Evidence:
     """The counts behind a verdict; immutable.
 
@@ -121,7 +147,8 @@ class Evidence:
     slower ticks. strata: kind of tick -> compared ticks. faults: kind of fault -> its drills; a kind that can be
     drilled and was not is there without any, so that its absence shows. unobserved: doors that
     the control used and no adapter watches. vetoes: facts that bar READY, each a sentence. bare: what would be
-    counted without rules, None if none hid anything.
+    counted without rules, None if none hid anything. earlier: what earlier runs of the version counted, None if there
+    were none; in none of the other counts.
     """
 
     behaviour_key: str
@@ -147,6 +174,7 @@ class Evidence:
     unobserved: tuple[str, ...] = ()
     vetoes: tuple[str, ...] = ()
     bare: Bare | None = None
+    earlier: Earlier | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The evidence as a JSON document that `evidence_from_json` reads."""
@@ -182,5 +210,12 @@ def evidence_from_json(document: Mapping[str, Any]) -> Evidence:
         plain["bare"] = Bare(
             whole=Tally(**bare["whole"]), steps={step: Tally(**tally) for step, tally in bare["steps"].items()},
             vetoes=tuple(bare["vetoes"]),
+        )  # fmt: skip
+    earlier = plain.get("earlier")
+    if earlier is not None:
+        plain["earlier"] = Earlier(
+            runs=earlier["runs"], whole=Tally(**earlier["whole"]), failures=Pairs(**earlier["failures"]),
+            deadline=Tally(**earlier["deadline"]),
+            steps={step: Tally(**tally) for step, tally in earlier["steps"].items()},
         )  # fmt: skip
     return Evidence(**plain)

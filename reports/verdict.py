@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from reports.criterion import Criterion, Status, answer
@@ -13,7 +13,8 @@ from reports.gates import gates as find_gates
 from reports.policy import Policy
 from reports.questions import questions as ask
 from reports.statistics import rate_upper
-from reports.tally import Evidence, Quantile
+from reports.tally import Earlier, Evidence, Quantile, Tally
+from reports.text import percent, points
 
 # Bad ticks are thought to come in bursts of this many, at least, when the bound under dependence is printed.
 LEAST_BURST = 10
@@ -95,10 +96,9 @@ def judge(evidence: Evidence, policy: Policy) -> Verdict:
     """
     if evidence.steps:
         policy.check_steps(evidence.steps)
-    questions = list(ask(evidence, policy))
-    critical = sum(question.rule.critical for question in questions)
-    criteria = tuple(answer(question, policy.alpha, policy.beta / max(1, critical)) for question in questions)
-    gates = tuple(find_gates(evidence, policy))
+    criteria = _criteria(evidence, policy)
+    together = _together(evidence, policy, criteria)
+    gates = (*find_gates(evidence, policy), *_version(evidence.earlier, together))
     vetoes = (*evidence.vetoes, *_damage(evidence))
     noisy = tuple(step for step, noise in evidence.noise.items() if is_noisy(noise, policy))
     failed = [found for found in criteria if found.critical and found.status is Status.FAIL]
@@ -117,11 +117,53 @@ def judge(evidence: Evidence, policy: Policy) -> Verdict:
         decision = Decision.READY
     return Verdict(
         decision=decision, headline=_headline(decision, evidence, policy, open_, unmet), reasons=reasons,
-        criteria=criteria, gates=gates, vetoes=vetoes, needed=_needed(evidence, open_, unmet, decision),
+        criteria=criteria, gates=gates, vetoes=vetoes, needed=_needed(evidence, [*open_, *together], unmet, decision),
         dependence=_dependence(evidence, policy),
         quantiles=tuple(_ratio(quantile, policy.speed.factor) for quantile in evidence.quantiles),
         not_comparable=noisy, without_rules=_without_rules(evidence, policy),
     )  # fmt: skip
+
+
+def _criteria(evidence: Evidence, policy: Policy) -> tuple[Criterion, ...]:
+    questions = list(ask(evidence, policy))
+    critical = sum(question.rule.critical for question in questions)
+    return tuple(answer(question, policy.alpha, policy.beta / max(1, critical)) for question in questions)
+
+
+def _together(evidence: Evidence, policy: Policy, alone: Sequence[Criterion]) -> list[Criterion]:
+    """Critical criteria that pass in this run alone, and not with what earlier runs of the version counted."""
+    earlier = evidence.earlier
+    if earlier is None:
+        return []
+    steps = {step: tally + earlier.steps.get(step, Tally()) for step, tally in evidence.steps.items()}
+    both = replace(
+        evidence, whole=evidence.whole + earlier.whole, steps=steps, failures=evidence.failures + earlier.failures,
+        deadline=evidence.deadline + earlier.deadline,
+    )  # fmt: skip
+    passing = {found.name for found in alone if found.critical and found.status is Status.PASS}
+    return [found for found in _criteria(both, policy) if found.name in passing and found.status is not Status.PASS]
+
+
+def _version(earlier: Earlier | None, together: Sequence[Criterion]) -> Iterator[Gate]:
+    """What is right for one run must be right for the version: starting again washes nothing away."""
+    if earlier is None:
+        return
+    runs = "an earlier run" if earlier.runs == 1 else f"{earlier.runs} earlier runs"
+    said = f"with {runs} of this version every budget is kept as well"
+    if together:
+        worst = ", ".join(
+            f"{found.title} {found.bad:g} of {found.n:g}, at most {_amount(found, found.bound)}, and "
+            f"{_amount(found, found.budget)} is allowed" for found in together[:3]
+        )  # fmt: skip
+        said = f"with {runs} of this version it is not shown that every budget is kept: {worst}"
+    yield Gate(
+        name="version", title="All runs of the version together", is_met=not together, have=float(len(together)),
+        need=0.0, sentence=said,
+    )  # fmt: skip
+
+
+def _amount(found: Criterion, value: float) -> str:
+    return points(value) if found.unit == "difference" else percent(value)
 
 
 def _broken(found: Criterion, policy: Policy) -> str:
@@ -223,7 +265,7 @@ def _takes(groups: list[str], gates: list[str]) -> list[str]:
         ("a look at every door", "observed" in gates),
         ("a run with an interval", "interval" in gates),
         ("more ticks", any(group != "faults" for group in groups)
-         or not {"ticks", "completeness", "stratum"}.isdisjoint(gates)),
+         or not {"ticks", "completeness", "stratum", "version"}.isdisjoint(gates)),
         ("more hours of real time", "hours" in gates),
         ("drills of faults", "faults" in groups or "fault" in gates),
         ("an old system that agrees with itself", "noise" in gates),

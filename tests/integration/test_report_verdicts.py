@@ -123,8 +123,45 @@ def test_not_ready_stays_for_the_version(store: Store, scaled: Policy) -> None:
     assert _report(store, "next", scaled).report.verdict.status == "READY"
     other = parse_policy(_with(budget="0.06"), source="other")
     relaxed = _report(store, "again", other).report
-    assert relaxed.verdict.status == "READY"
+    # Not latched, and yet the mismatches of the first run are not forgotten.
+    assert relaxed.verdict.status == "KEEP_RUNNING"
     assert any("was judged NOT_READY under policy scaled" in note for note in relaxed.notes)
+
+
+def test_earlier_runs_of_the_version_count_too(store: Store, scaled: Policy) -> None:
+    """A clean run after one of the same version with mismatches, failures, late and missing ticks is not READY, and
+    the report names the run; what it adds is what a count of its ticks gives. Other rules leave out its mismatches,
+    another interval its lateness, another version and a later run everything."""
+    keys = {"behaviour": "v", "judgement": "j"}
+    ticks = [
+        *[TickSample()] * 40, *[TickSample(kind=Kind.MISMATCH, differs="act")] * 9,
+        *[TickSample(kind=Kind.CANDIDATE_FAILED, candidate=Outcome.FAILED, differs="act")] * 3,
+        *[TickSample(candidate_ms=700.0)] * 2, *[TickSample()] * 6,
+    ]  # fmt: skip
+    _made(store, "first", ticks, keys=keys, status="interrupted")
+    with store.engine.begin() as connection:
+        connection.execute(text("DELETE FROM shadow_comparisons WHERE tick >= 58"))
+    _made(store, "again", CLEAN, keys=keys)
+    found = _report(store, "again", scaled)
+    assert found.report.verdict.status == "KEEP_RUNNING"
+    assert any("Earlier runs" in note and note.endswith("first.") for note in found.report.notes)
+    earlier = found.evidence.earlier
+    assert earlier is not None and earlier.runs == 1
+    assert earlier.whole == Tally(n=55, bad=9, unknown=2)
+    assert earlier.steps["act"] == Tally(n=55, bad=9, unknown=2)
+    assert earlier.failures == Pairs(n=58, new_only=3, unknown=2)
+    assert earlier.deadline == Tally(n=58, bad=5, unknown=2)
+    assert found.evidence.whole == Tally(n=120)
+    assert verify_run(store, "again").differs == ()
+    _made(store, "rules", CLEAN, keys={"behaviour": "v", "judgement": "other"})
+    other = _report(store, "rules", scaled).evidence.earlier
+    assert other is not None and (other.runs, other.whole, other.failures.new_only) == (2, Tally(), 3)
+    _made(store, "slower", CLEAN, keys=keys, every_s=600.0)
+    slower = _report(store, "slower", scaled).evidence.earlier
+    assert slower is not None and (slower.runs, slower.deadline) == (3, Tally())
+    assert _report(store, "first", scaled).evidence.earlier is None
+    _made(store, "next", CLEAN, keys={"behaviour": "w", "judgement": "j"})
+    assert _report(store, "next", scaled).report.verdict.status == "READY"
 
 
 def test_a_verdict_is_stored_once_and_verified(store: Store, scaled: Policy) -> None:

@@ -11,7 +11,18 @@ import pytest
 from reports.criterion import Status
 from reports.policy import BadPolicy, Policy, Rule, load_policy
 from reports.statistics import s_min_above
-from reports.tally import Bare, Bursts, Evidence, FaultTrials, Noise, Pairs, Quantile, Tally, evidence_from_json
+from reports.tally import (
+    Bare,
+    Bursts,
+    Earlier,
+    Evidence,
+    FaultTrials,
+    Noise,
+    Pairs,
+    Quantile,
+    Tally,
+    evidence_from_json,
+)
 from reports.verdict import Decision, Verdict, judge
 from tests.unit.reports.verdict_sample import STEPS, good
 
@@ -328,3 +339,32 @@ def test_counts_that_contradict_each_other_are_refused(made: Any) -> None:
     """More bad ticks than ticks would give a bound of nothing."""
     with pytest.raises(ValueError, match="contradict"):
         made()
+
+
+def test_starting_again_washes_nothing_away(production: Policy) -> None:
+    """A clean day after one with ten mismatches of the same version is not READY: together they exceed the budget,
+    and it is said by how much and what it takes. After a clean day, or one that went by other rules, it is."""
+    day = Tally(n=1440)
+    steps = dict.fromkeys(STEPS, day)
+    bad = Earlier(runs=2, whole=Tally(n=1440, bad=10), steps=steps, failures=Pairs(n=1440), deadline=day)
+    verdict = judge(good(earlier=bad), production)
+    assert (verdict.decision, verdict.without_rules) == (Decision.KEEP_RUNNING, None)
+    gate = next(gate for gate in verdict.gates if gate.name == "version")
+    assert not gate.is_met and "with 2 earlier runs" in gate.sentence and "10 of 2880" in gate.sentence
+    more = verdict.needed.ticks_if_clean
+    assert more and judge(good(1440 + more, earlier=bad), production).decision is Decision.READY
+    assert judge(good(1440 + more - 1, earlier=bad), production).decision is Decision.KEEP_RUNNING
+    for clean in (replace(bad, whole=day), replace(bad, whole=Tally(), steps={})):
+        assert judge(good(earlier=clean), production).decision is Decision.READY
+    failing = replace(bad, whole=day, failures=Pairs(n=1440, new_only=12))
+    assert judge(good(earlier=failing), production).decision is Decision.KEEP_RUNNING
+    late = replace(bad, whole=day, deadline=Tally(n=1440, bad=40))
+    assert judge(good(earlier=late), production).decision is Decision.KEEP_RUNNING
+
+
+def test_earlier_runs_never_make_ready(production: Policy) -> None:
+    """However much of it there is, what earlier runs saw is no evidence for this one."""
+    much = Tally(n=100_000)
+    earlier = Earlier(runs=9, whole=much, steps=dict.fromkeys(STEPS, much), failures=Pairs(n=100_000), deadline=much)
+    assert judge(good(600, hours=30.0, earlier=earlier), production).decision is Decision.KEEP_RUNNING
+    assert judge(good(0, earlier=earlier), production).decision is Decision.KEEP_RUNNING
