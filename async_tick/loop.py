@@ -21,6 +21,11 @@ RECONNECT_S = 0.5
 # How long the lock of a session that was cut off may outlive it, in seconds.
 OLD_SESSION_S = 30.0
 
+_HELD = """
+SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = %s AND objid = %s
+AND objsubid = 1 AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))
+"""
+
 Tell = Callable[[TickEnd, bool], None]
 
 
@@ -105,3 +110,11 @@ def _try_lock(connection: Any, key: int) -> bool:
 def loop_lock(run: str) -> int:
     """The number of the advisory lock that the loop of a run holds."""
     return seed_of("loop", run) % 2**63
+
+
+def loop_is_there(run: str) -> bool:
+    """Whether a loop serves the run, here or elsewhere. It takes no lock to find out."""
+    key = loop_lock(run)
+    with closing(connect_raw(application_name="tickover route")) as connection, connection.cursor() as do:
+        do.execute(_HELD, (key >> 32, key & 0xFFFFFFFF))
+        return bool(do.fetchall()[0][0])

@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import getpass
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +21,7 @@ from async_tick.adoption import ROUTE_LOCK
 from async_tick.connection import LOST
 from async_tick.guardrails import Guardrails
 from tickover.canonical import canonical_text, parse
-from tickover.errors import ConfigurationError, TickoverError
+from tickover.errors import ConfigurationError, ExitCode, TickoverError
 from tickover.execution import System
 from tickover.ground.raw import DatabaseUnreachable, connect_raw
 
@@ -35,13 +35,19 @@ STALLED_S = 5.0
 class Held(ConfigurationError):
     """Somebody holds the route: it does not move to the new system until the hold is released."""
 
+    exit_code = ExitCode.NOT_READY
+
 
 class RouteMoved(TickoverError):
     """The route is no longer where it was when the move was decided."""
 
+    exit_code = ExitCode.NOT_READY
+
 
 class NoBoundary(TickoverError):
     """The old system's tick did not end in time, so there was no boundary to move at."""
+
+    exit_code = ExitCode.NOT_READY
 
 
 class SessionLost(DatabaseUnreachable):
@@ -120,20 +126,20 @@ def history() -> list[Route]:
 
 def move(
     seen: Route, to: System, *, author: str, reason: str, timeout_s: float = BOUNDARY_TIMEOUT_S,
-    guardrails: Guardrails | None = None,
+    guardrails: Guardrails | None = None, also: Callable[[Any, Route], None] | None = None,
 ) -> Route:  # fmt: skip
     """Put a system in charge, at a boundary between ticks, and return the new route.
 
     seen: the route that the decision was made on. A move to the new system is refused while anyone holds the route; a
     move back never is. The old system's running tick is waited for, `timeout_s` seconds at most; the new one's is
     fenced: nothing that it did counts yet. guardrails: what sends the route back by itself, None for nothing; a move
-    to the old system has none. Raises Held, RouteMoved, NoBoundary, and then nothing has changed.
+    to the old system has none. also: called in the move's transaction with its cursor and the new route, to write
+    what is to be known of the move, or of no move. Raises Held, RouteMoved, NoBoundary, and then nothing has changed.
     """
     kept = None if guardrails is None or to is System.LEGACY else canonical_text(guardrails.to_json())
     with _session() as do:
-        do.execute("SELECT set_config('lock_timeout', %s, true)", (f"{max(1, round(timeout_s * 1000))}ms",))
-        do.execute("SET LOCAL statement_timeout = 0")
-        try:
+        _limit(do, timeout_s)
+        with _boundary(timeout_s):
             do.execute("SELECT pg_advisory_xact_lock(%s)", (ROUTE_LOCK,))
             do.execute(
                 "UPDATE route SET owner = %s, epoch = epoch + 1, author = %s, reason = %s, "
@@ -141,11 +147,6 @@ def move(
                 "RETURNING owner, epoch, holds, author, reason, changed_at, guardrails",
                 (to.value, author, reason, kept, seen.epoch, to is System.LEGACY),
             )
-        except psycopg2.errors.LockNotAvailable as error:
-            raise NoBoundary(
-                f"a tick of the old system, or somebody who takes a hold, has not ended within {timeout_s:g} s; "
-                "nothing was changed. Run the command again, or stop `tickover serve` first"
-            ) from error
         rows = do.fetchall()
         if not rows:
             do.execute(_READ)
@@ -163,7 +164,40 @@ def move(
             "VALUES (%s, %s, %s, %s, %s, %s)",
             (rows[0][1], rows[0][0], author, reason, rows[0][5], kept),
         )
-        return _route(rows[0])
+        now = _route(rows[0])
+        if also is not None:
+            also(do, now)
+        return now
+
+
+@contextmanager
+def between_ticks(timeout_s: float = BOUNDARY_TIMEOUT_S) -> Iterator[Any]:
+    """A time in which the old system runs no tick and none begins; it yields a connection, not in autocommit, whose
+    session keeps it so. Raises NoBoundary."""
+    with closing(connect_raw(application_name="tickover route")) as connection:
+        with connection, connection.cursor() as do:
+            _limit(do, timeout_s)
+            with _boundary(timeout_s):
+                do.execute("SELECT pg_advisory_lock(%s)", (ROUTE_LOCK,))
+        yield connection
+
+
+def _limit(do: Any, timeout_s: float) -> None:
+    """Wait for locks so long, and for nothing else less than it takes."""
+    do.execute("SELECT set_config('lock_timeout', %s, true)", (f"{max(1, round(timeout_s * 1000))}ms",))
+    do.execute("SET LOCAL statement_timeout = 0")
+
+
+@contextmanager
+def _boundary(timeout_s: float) -> Iterator[None]:
+    """Raises NoBoundary for a lock that did not come in time."""
+    try:
+        yield
+    except psycopg2.errors.LockNotAvailable as error:
+        raise NoBoundary(
+            f"a tick of the old system, or somebody who takes a hold, has not ended within {timeout_s:g} s; "
+            "nothing was changed. Run the command again, or stop `tickover serve` first"
+        ) from error
 
 
 def hold(author: str, reason: str) -> int:

@@ -25,20 +25,22 @@ def home_of(home: Path | None, run: str) -> Path:
     return home or get_settings().data_dir.expanduser().absolute() / "home" / run
 
 
-_run = click.option("--run", default="main", show_default=True, show_envvar=True, help="Name of the loop's run.")
-_place = click.option(
+run_option = click.option(
+    "--run", default="main", show_default=True, show_envvar=True, help="Name of the loop's run."
+)
+place_option = click.option(
     "--home", type=click.Path(file_okay=False, path_type=Path), default=None, show_envvar=True,
     help="The old system's home, and where effects go.  [default: home/RUN in the data directory]",
 )  # fmt: skip
-_author = click.option("--author", default=None, show_envvar=True, help="Who acts.  [default: user and host]")
+author_option = click.option("--author", default=None, show_envvar=True, help="Who acts.  [default: user and host]")
 
 
 @click.command("serve")
 @workload_option
-@_run
+@run_option
 @click.option("--every", "every_s", type=click.FloatRange(0), default=60.0, show_default=True, show_envvar=True)
 @click.option("--ticks", type=click.IntRange(1), default=None, show_envvar=True, help="[default: until stopped]")
-@_place
+@place_option
 def serve(workload: str | None, run: str, every_s: float, ticks: int | None, home: Path | None) -> None:
     """Run the job's loop: each tick goes to the system in charge, counts once, and its effects are delivered."""
     from async_tick.guarding import Guard
@@ -120,7 +122,7 @@ def _guardrail_lines(now: Route, used: dict[str, Usage]) -> list[str]:
 
 @click.command("hold")
 @click.option("--reason", required=True, show_envvar=True, help="Why nobody should switch.")
-@_author
+@author_option
 def hold(reason: str, author: str | None) -> None:
     """Keep the route from moving to the new system until the hold is released. Rollback stays possible."""
     from async_tick.route import hold as take
@@ -144,10 +146,10 @@ def release(number: int) -> None:
 
 @click.command("rollback")
 @workload_option
-@_run
-@_place
+@run_option
+@place_option
 @click.option("--reason", required=True, show_envvar=True, help="Why, for the record.")
-@_author
+@author_option
 @click.option("--force", is_flag=True, help="Do not wait for the new system's running tick; the old one runs it.")
 def rollback(
     workload: str | None, run: str, home: Path | None, reason: str, author: str | None, force: bool

@@ -9,11 +9,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from sqlalchemy import func, select
+
 from reports import text
 from reports.aggregates import Aggregates, Episodes, Group, Hour, Slower, snapshot
 from reports.counting import failure_pairs, step_tallies, whole_tally
 from reports.earlier import EarlierCounts, read_earlier, tally_earlier
 from reports.lifting import damage, lift
+from reports.models import TickEvidence
 from reports.policy import Policy
 from reports.statistics import quantile_ranks
 from reports.tally import Bare, Bursts, Evidence, Noise, Quantile, Tally
@@ -112,6 +115,14 @@ def run_state(store: Store, record: RunRecord, counts: Counts) -> RunState:
             status = "abandoned"
     missing = 0 if status == "running" else max(0, counts.scheduled - counts.n)
     return RunState(status=status, missing=missing)
+
+
+def newest_age(store: Store, run: str) -> dt.timedelta | None:
+    """How old the newest comparison of a run is; None if it has none."""
+    query = select(func.max(TickEvidence.compared_at), func.clock_timestamp()).where(TickEvidence.run == run)
+    with store.engine.connect() as connection:
+        newest, now = connection.execute(query).one()
+    return None if newest is None else now - newest
 
 
 def gather(

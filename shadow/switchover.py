@@ -1,18 +1,21 @@
-"""The switchover: what is checked before the new system is put in charge, and the move itself."""
+"""The switchover itself: backup, move, and what the first tick of the new system came to."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
 
-from async_tick.connection import Connection
-from async_tick.route import Route, move, who
-from async_tick.worker import live_workers
-from shadow.keys import evidence_keys
-from shadow.store import RunRecord
+from async_tick.guardrails import Guardrails
+from async_tick.route import Route, move, read_route, who
+from shadow import switch_store
+from shadow.preflight import Check
+from shadow.switch_store import Basis, FirstTick
 from tickover.errors import ConfigurationError, ExitCode
 from tickover.execution import System
-from tickover.workflow import Workflow
+
+# How often it is looked whether the first tick has ended, in seconds.
+LOOK_S = 0.25
 
 
 class NotSafe(ConfigurationError):
@@ -21,87 +24,60 @@ class NotSafe(ConfigurationError):
     exit_code = ExitCode.NOT_READY
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Check:
-    """One thing that was looked at before a switchover; immutable. said: what was found, and what mends it."""
+class TooEarly(NotSafe):
+    """Nothing failed, but the verdict is that the run goes on."""
 
-    name: str
-    passed: bool
-    said: str
+    exit_code = ExitCode.KEEP_RUNNING
 
 
-_OVERDUE = """
-SELECT count(*) FROM step_runs s JOIN workflows w ON w.id = s.workflow_id
-WHERE w.status = 'running' AND s.status = 'ready' AND s.hints > 2
-"""
-
-
-def surroundings_checks(route: Route, workflow: Workflow) -> list[Check]:
-    """Route, workers and backlog as they stand."""
-    found = [
-        Check(
-            name="route", passed=route.owner is System.LEGACY,
-            said=f"{route.owner} is in charge, epoch {route.epoch}"
-            + ("" if route.owner is System.LEGACY else ": there is nothing to switch"),
-        ),
-        Check(
-            name="holds", passed=route.holds == 0,
-            said="nobody holds the route" if not route.holds
-            else f"{route.holds} hold the route; `tickover route` shows why, `tickover release N` ends a hold",
-        ),
-    ]  # fmt: skip
-    workers = live_workers()
-    found.append(
-        Check(
-            name="workers", passed=workers > 0,
-            said=f"{workers} connected" if workers else "none is there; start one with `tickover worker`",
-        )
-    )  # fmt: skip
-    consumed = _consumed_queues() if workers else set()
-    for queue in sorted({step.queue for step in workflow.steps}):
-        said = "consumed" if queue in consumed else f"no worker answers for it; start one with --queues={queue}"
-        found.append(Check(name=f"queue {queue}", passed=queue in consumed, said=said))
-    overdue = int(Connection("tickover switchover").rows(_OVERDUE)[0][0])
-    said = "nothing waits" if not overdue else f"{overdue} steps wait for a worker longer than they should"
-    found.append(Check(name="backlog", passed=not overdue, said=said))
-    return found
-
-
-def _consumed_queues() -> set[str]:
-    from async_tick.celery_app import app
-
-    answers = app.control.inspect(timeout=3).active_queues() or {}
-    return {queue["name"] for queues in answers.values() for queue in queues}
-
-
-def evidence_check(record: RunRecord, workflow: Workflow, workload: str) -> Check:
-    """Whether a run's evidence is of the code and configuration of the workload that would be put in charge."""
-    if record.plan.workload != workload:
-        said = f"run {record.run} ran {record.plan.workload}, and {workload} is served; name another run or workload"
-        return Check(name="evidence", passed=False, said=said)
-    now = evidence_keys(record.plan, workflow, record.rules)["behaviour"]
-    same = now == record.behaviour_key
-    said = f"run {record.run} ran the code that is here"
-    if not same:
-        said = f"run {record.run} ran other code or settings; run `tickover shadow` again"
-    return Check(name="evidence", passed=same, said=said)
+def require(checks: Sequence[Check], verdict: str | None, *, force: bool) -> None:
+    """Nothing, if the switchover may be made. verdict: under the policy, None for none. force: although checks failed
+    that may be forced. Raises NotSafe, or TooEarly where it is the verdict alone that is still open."""
+    failed = [check.name for check in checks if not check.passed]
+    final = [check.name for check in checks if not check.passed and not check.may_be_forced]
+    if final:
+        raise NotSafe(f"not switched: {', '.join(final)} failed, which --force does not overrule; mend that first")
+    if failed and not force:
+        early = failed == ["verdict"] and verdict == "KEEP_RUNNING"
+        said = f"not switched: {', '.join(failed)} failed; mend that, or use --force with --reason"
+        raise TooEarly("not switched: the verdict is still open; let the run go on") if early else NotSafe(said)
 
 
 def switch(
-    seen: Route, checks: Sequence[Check], *, reason: str, author: str | None, force: bool
+    seen: Route, checks: Sequence[Check], basis: Basis, *, reason: str, author: str | None,
+    guardrails: Guardrails | None = None,
 ) -> Route:  # fmt: skip
     """Put the new system in charge at the next boundary between ticks, and return the new route.
 
-    force: although checks failed, which the record then says for good. Raises NotSafe, and what `route.move` raises.
+    What the move rested on is stored with it, in one transaction; that checks had failed stands in the route's
+    history for good. Raises what `route.move` raises, and then nothing has changed.
     """
-    failed = [check for check in checks if not check.passed]
-    if seen.owner is not System.LEGACY:
-        raise ConfigurationError("the new system is in charge already; `tickover route` shows since when")
-    if failed and not force:
-        raise NotSafe(
-            f"not switched: {', '.join(check.name for check in failed)} failed; mend that, "
-            "or use --force with --reason"
-        )
+    failed = tuple(check.name for check in checks if not check.passed)
     if failed:
-        reason = f"{reason} (forced, although {', '.join(check.name for check in failed)} failed)"
-    return move(seen, System.ASYNC, author=author or who(), reason=reason)
+        reason = f"{reason} (forced, although {', '.join(failed)} failed)"
+    basis = dataclasses.replace(basis, failed=failed)
+    return move(
+        seen, System.ASYNC, author=author or who(), reason=reason, guardrails=guardrails,
+        also=lambda do, now: switch_store.keep(do, now.epoch, basis),
+    )  # fmt: skip
+
+
+def await_first_tick(
+    run: str, moved: Route, wait_s: float, *, say: Callable[[FirstTick], None]
+) -> FirstTick | Route | None:
+    """The new system's first tick, once it has ended; the route, if that has moved on meanwhile; None if neither came
+    within `wait_s` seconds. say: gets the tick when it begins."""
+    deadline, told = time.monotonic() + wait_s, False
+    while True:
+        found = switch_store.first_tick(run, moved.epoch)
+        if found is not None and found.outcome is not None:
+            return found
+        if found is not None and not told:
+            told = True
+            say(found)
+        now = read_route()
+        if now.epoch != moved.epoch:
+            return now
+        if time.monotonic() >= deadline:
+            return None
+        time.sleep(LOOK_S)  # the pace of looking for the end of a tick

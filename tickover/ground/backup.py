@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import uuid
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,16 +53,22 @@ class Manifest:
         return {name: getattr(self, name) for name in self.__slots__}
 
 
-def back_up(url: str, folder: Path) -> Manifest:
+def back_up(url: str, folder: Path, *, at_snapshot: Callable[[], None] = lambda: None) -> Manifest:
     """Write the database to a new folder, and return what it holds. Nobody who works in it is disturbed.
 
-    The folder appears only when it is whole. Raises ConfigurationError if it exists, InfrastructureError if the
-    database cannot be dumped.
+    at_snapshot: called once it is fixed what the backup holds, before it is read. The folder appears only when it is
+    whole. Raises ConfigurationError if it exists or cannot be made, InfrastructureError if the database cannot be
+    dumped.
     """
     if folder.exists():
         raise ConfigurationError(f"{folder} exists; name a new folder for the backup")
     draft = folder.with_name(f"{folder.name}.draft-{uuid.uuid4().hex[:8]}")
-    draft.mkdir(parents=True)
+    try:
+        draft.mkdir(parents=True)
+    except OSError as error:
+        raise ConfigurationError(
+            f"{folder.parent} cannot be written: {error.strerror}; name another folder for the backup"
+        ) from error
     try:
         with closing(connect_raw(url, application_name="tickover backup")) as connection:
             connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
@@ -71,6 +78,7 @@ def back_up(url: str, folder: Path) -> Manifest:
                 do.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
                 do.execute("SELECT pg_export_snapshot()")
                 snapshot = str(do.fetchall()[0][0])
+                at_snapshot()
                 rows, schema = _rows(do), _schema(do)
                 _run(
                     "pg_dump", connection.server_version // 10000, url,
