@@ -26,12 +26,14 @@ _ALIKE = "kind, control_outcome, candidate_outcome, steps, hidden"
 class EarlierCounts:
     """What the earlier runs of a version counted; immutable.
 
-    runs: their names, oldest first. groups: of all of them; judged: of those with the same rules. missing,
-    judged_missing: ticks that were started and have no comparison, though nothing works on them. timed: of the runs
-    with the same interval, ticks whose candidate is known; overrun: of these, those that took longer.
+    runs: their names, oldest first; same_rules: how many have the same rules. groups: of all; judged: of those
+    with the same rules. missing, judged_missing: ticks that were started and have no comparison, though nothing works
+    on them. timed: of the runs with the same interval, ticks whose candidate is known; overrun: of these, those that
+    took longer.
     """
 
     runs: tuple[str, ...] = ()
+    same_rules: int = 0
     groups: tuple[Group, ...] = ()
     judged: tuple[Group, ...] = ()
     missing: int = 0
@@ -69,7 +71,7 @@ def read_earlier(store: Store, record: RunRecord, snapshot: str) -> EarlierCount
             {"runs": timed, "limit": record.plan.interval_s * 1000},
         ).one()
         return EarlierCounts(
-            runs=tuple(names), groups=tuple(group for _, group in groups),
+            runs=tuple(names), same_rules=len(same), groups=tuple(group for _, group in groups),
             judged=tuple(group for judged, group in groups if judged),
             missing=_missing(connection, over), judged_missing=_missing(connection, list({*over} & {*same})),
             timed=slow[0], overrun=slow[1],
@@ -84,7 +86,7 @@ def tally_earlier(counts: EarlierCounts, record: RunRecord, expired: tuple[str, 
     unknown = counts.missing + sum(group.count for group in counts.groups if group.candidate_outcome is None)
     timed = Tally(n=counts.timed, bad=counts.overrun, unknown=unknown if counts.timed else 0)
     return Earlier(
-        runs=len(counts.runs), whole=whole_tally(judged, counts.judged_missing),
+        runs=len(counts.runs), same_rules=counts.same_rules, whole=whole_tally(judged, counts.judged_missing),
         steps=step_tallies(judged, record.graph.order, counts.judged_missing),
         failures=failure_pairs(counts.groups, counts.missing),
         deadline=timed if record.plan.interval_s > 0 else Tally(),

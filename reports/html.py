@@ -64,6 +64,8 @@ def render(report: Report, details: Details) -> str:
         grown=words.grown(report),
         bursts=words.bursts(report),
         hid=words.hid,
+        fault=words.fault,
+        took=words.took,
         speed_plots=_speed_plots(report, details),
         wide_plots=_wide_plots(report, details),
         bound_plots=_bound_plots(report, details),

@@ -27,8 +27,9 @@ def render(report: Report) -> str:
     reasons = (*verdict.vetoes, *verdict.reasons)
     if reasons:
         lines += ["", "### Why not", "", *(f"- {md(reason, 1000)}" for reason in reasons)]
-    lines += ["", "### What is still needed", "", md(report.needed_sentence, 1000)]
-    lines += [f"- {'met' if gate.is_met else '**not met**'}: {md(gate.title)}. {md(gate.sentence, 500)}"
+    lines += ["", *(md(note, 1000) for note in report.notes)] if report.notes else []
+    lines += ["", "### What is still needed", "", md(report.needed_sentence, 1000), ""]
+    lines += [f"- {'met' if gate.is_met else '**not met**'}: {md(gate.title)}: {md(gate.sentence, 500)}"
               for gate in report.gates]  # fmt: skip
     lines += ["", "### What differs", "", *_table(("ticks", "kind"), [
         (text.grouped(count), words.KINDS[kind]) for kind, count in report.kinds.items() if count
@@ -83,14 +84,17 @@ def _criterion(criterion: Criterion) -> tuple[str, ...]:
 def _faults(report: Report) -> list[str]:
     if not report.faults:
         return ["No drill yet: nothing is known about recovery."]
-    return _table(
-        ("fault", "trials", f"{report.run.control} recovered", f"{report.run.candidate} recovered", "lost", "2x"),
-        [
-            (text.markdown(f.kind), str(f.trials), "n/a" if f.control_recovered is None else str(f.control_recovered),
-             str(f.candidate_recovered), str(f.lost), str(f.duplicated))
-            for f in report.faults
-        ],
-    )  # fmt: skip
+    control, candidate = report.run.control, report.run.candidate
+    head = ("fault", "trials", f"{control} recovered", "in", f"{candidate} recovered", "in", "lost", "doubled")
+    return _table(head, [
+        (
+            text.markdown(words.fault(f)), text.grouped(f.trials),
+            "n/a" if f.control_recovered is None else text.grouped(f.control_recovered), words.took(f.control_s),
+            text.grouped(f.candidate_recovered), words.took(f.candidate_s), text.grouped(f.lost),
+            text.grouped(f.duplicated),
+        )
+        for f in report.faults
+    ])  # fmt: skip
 
 
 def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:

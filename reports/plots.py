@@ -99,14 +99,17 @@ def ratio_over_time(
 def timeline(control: Sequence[Bar], candidate: Sequence[Bar], label: str, width: float = 10.6) -> str:
     """One tick in both systems, step by step, on one clock."""
     steps = list(dict.fromkeys(bar.step for bar in (*control, *candidate)))
-    unit, per = _unit(max((bar.begins_ms + bar.lasts_ms for bar in (*control, *candidate)), default=1.0))
+    end_ms = max((bar.begins_ms + bar.lasts_ms for bar in (*control, *candidate)), default=1.0)
+    unit, per = _unit(end_ms)
+    # A step of no time is drawn all the same: it was there.
+    least_ms = end_ms / 250
 
     def draw(axes: Any) -> None:
         for bars, colour, shift in ((control, _CONTROL, -0.19), (candidate, _CANDIDATE, 0.19)):
             for bar in bars:
                 axes.barh(
-                    steps.index(bar.step) + shift, bar.lasts_ms / per, left=bar.begins_ms / per, height=0.34,
-                    color=_BAD if bar.trouble else colour, linewidth=0,
+                    steps.index(bar.step) + shift, max(bar.lasts_ms, least_ms) / per, left=bar.begins_ms / per,
+                    height=0.34, color=_BAD if bar.trouble else colour, linewidth=0,
                 )  # fmt: skip
         axes.set_yticks(range(len(steps)), [_clean(step) for step in steps])
         axes.invert_yaxis()

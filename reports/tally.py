@@ -126,10 +126,13 @@ class Bare:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Earlier:
-    """What earlier runs of the same version counted; immutable. runs: how many there were. whole, steps: of those
-    with the same rules; failures: of all; deadline: of those with the same interval."""
+    """What earlier runs of the same version counted; immutable. runs: how many there were; same_rules: of these,
+    those with the same rules. whole, steps: of the latter; failures: of all; deadline: of those with the same
+    interval.
+    """
 
     runs: int
+    same_rules: int
     whole: Tally = field(default_factory=Tally)
     steps: Mapping[str, Tally] = field(default_factory=dict)
     failures: Pairs = field(default_factory=Pairs)
@@ -214,7 +217,8 @@ def evidence_from_json(document: Mapping[str, Any]) -> Evidence:
     earlier = plain.get("earlier")
     if earlier is not None:
         plain["earlier"] = Earlier(
-            runs=earlier["runs"], whole=Tally(**earlier["whole"]), failures=Pairs(**earlier["failures"]),
+            runs=earlier["runs"], same_rules=earlier["same_rules"], whole=Tally(**earlier["whole"]),
+            failures=Pairs(**earlier["failures"]),
             deadline=Tally(**earlier["deadline"]),
             steps={step: Tally(**tally) for step, tally in earlier["steps"].items()},
         )  # fmt: skip

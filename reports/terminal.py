@@ -140,15 +140,17 @@ def _faults(report: Report, pen: _Pen) -> list[str]:
     lines = [pen.title("When things break")]
     if not report.faults:
         return [*lines, "  no drill yet: nothing is known about recovery; `tickover drill` injects faults, on copies"]
-    control, candidate = report.run.control, report.run.candidate
-    lines.append(f"  {'fault':<24}{'trials':>7}{control:>12}{candidate:>12}{'time':>11}{'lost':>7}{'doubled':>9}")
+    sides = "".join(f"{side:>10}{'in':>9}" for side in (report.run.control, report.run.candidate))
+    lines.append(pen.faint(f"  {'fault':<26}{'trials':>7}{sides}{'lost':>7}{'doubled':>9}"))
     for fault in report.faults:
-        old = "n/a" if fault.control_recovered is None else str(fault.control_recovered)
-        took = "–" if fault.candidate_s is None else text.hours(fault.candidate_s)
+        old = "n/a" if fault.control_recovered is None else text.grouped(fault.control_recovered)
         lines.append(
-            f"  {_fit(fault.kind, 24)}{fault.trials:>7}{old:>12}{fault.candidate_recovered:>12}{took:>11}"
-            f"{fault.lost:>7}{fault.duplicated:>9}"
+            f"  {_fit(words.fault(fault), 26)}{text.grouped(fault.trials):>7}"
+            f"{old:>10}{words.took(fault.control_s):>9}"
+            f"{text.grouped(fault.candidate_recovered):>10}{words.took(fault.candidate_s):>9}"
+            f"{text.grouped(fault.lost):>7}{text.grouped(fault.duplicated):>9}"
         )
+    lines.append(pen.faint("  recovered, and the median time in which; effects that the new system lost or doubled"))
     return lines
 
 

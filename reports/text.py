@@ -58,7 +58,9 @@ def percent(share: float, digits: int = 2) -> str:
 
 def points(difference: float) -> str:
     """A difference of two shares, in percentage points with its sign: +0.72 pp."""
-    return "unknown" if not math.isfinite(difference) else f"{difference * 100:+.2f} pp"
+    if not math.isfinite(difference):
+        return "unknown"
+    return f"{difference * 100:+.2f} pp" if abs(difference) >= 5e-5 else "0 pp"
 
 
 def duration(milliseconds: float | None) -> str:

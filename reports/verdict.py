@@ -148,14 +148,17 @@ def _version(earlier: Earlier | None, together: Sequence[Criterion]) -> Iterator
     """What is right for one run must be right for the version: starting again washes nothing away."""
     if earlier is None:
         return
-    runs = "an earlier run" if earlier.runs == 1 else f"{earlier.runs} earlier runs"
-    said = f"with {runs} of this version every budget is kept as well"
+    runs = "an earlier run of this version" if earlier.runs == 1 else f"{earlier.runs} earlier runs of this version"
+    others = earlier.runs - earlier.same_rules
+    if others:
+        runs = f"{runs} ({others} with other rules, whose mismatches do not count)"
+    said = f"with {runs} every budget is kept as well"
     if together:
         worst = ", ".join(
             f"{found.title} {found.bad:g} of {found.n:g}, at most {_amount(found, found.bound)}, and "
             f"{_amount(found, found.budget)} is allowed" for found in together[:3]
         )  # fmt: skip
-        said = f"with {runs} of this version it is not shown that every budget is kept: {worst}"
+        said = f"with {runs} it is not shown that every budget is kept: {worst}"
     yield Gate(
         name="version", title="All runs of the version together", is_met=not together, have=float(len(together)),
         need=0.0, sentence=said,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from reports import text
 from reports.criterion import Criterion, Status
-from reports.model import FindingFacts, Report, RuleFacts
+from reports.model import FaultFacts, FindingFacts, Report, RuleFacts
+from shadow.signature import NO_STEP
 
 VERDICTS = {"READY": "Ready", "NOT_READY": "Not ready", "KEEP_RUNNING": "Keep running"}
 # Status of a criterion -> (word, tone); tones are colours in a terminal and on a page.
@@ -56,9 +57,20 @@ def hid(rule: RuleFacts) -> str:
     """What a rule hid, where, and whether that still holds."""
     if not rule.ticks:
         return "hid nothing"
-    where = ", ".join(f"{step} {text.grouped(count)}" for step, count in rule.steps.items())
+    steps = {"as a whole" if step == NO_STEP else step: count for step, count in rule.steps.items()}
+    where = ", ".join(f"{step} {text.grouped(count)}" for step, count in steps.items())
     again = ", which counts again because the rule has expired" if rule.expired else ""
     return f"hid differences on {text.times(rule.ticks, 'tick')}{f' ({where})' if where else ''}{again}"
+
+
+def fault(found: FaultFacts) -> str:
+    """The kind of a fault, for people."""
+    return found.kind.replace("_", " ")
+
+
+def took(seconds: float | None) -> str:
+    """The median time of a recovery; a dash where there was none, or nothing to compare with."""
+    return "–" if seconds is None else text.duration(1000 * seconds)
 
 
 def bursts(report: Report) -> str:

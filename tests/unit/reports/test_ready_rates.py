@@ -25,7 +25,8 @@ def is_ready(n: int, bad: int, before: int = 0, bad_before: int = 0) -> bool:
     """Whether a run of so many ticks, in which all else is in order, is READY; `before`: ticks of earlier runs."""
     clean = Tally(n=before)
     earlier = Earlier(
-        runs=1, whole=Tally(n=before, bad=bad_before), steps={"meta": clean}, deadline=clean, failures=Pairs(n=before)
+        runs=1, same_rules=1, whole=Tally(n=before, bad=bad_before), steps={"meta": clean}, deadline=clean,
+        failures=Pairs(n=before),
     )  # fmt: skip
     seen = good(
         n, whole=Tally(n=n, bad=bad), steps={"meta": Tally(n=n)}, hours=24.0, earlier=earlier if before else None

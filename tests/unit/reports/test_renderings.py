@@ -180,3 +180,27 @@ def test_the_schema_refuses_what_is_no_report() -> None:
     for broken in ({**document, "surplus": 1}, {**document, "verdict": {**document["verdict"], "status": "MAYBE"}}):
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.Draft202012Validator(SCHEMA).validate(broken)
+
+
+def test_both_systems_stand_side_by_side_under_each_fault() -> None:
+    """Each rendering says of a kind of fault how often and how fast either system recovered and what was lost or
+    doubled; where the old one has no counterpart, that it is not applicable; without drills, that there is none."""
+    faults = (
+        FaultFacts(
+            kind="killed_worker", trials=12, control_recovered=3, candidate_recovered=12, control_s=41.5,
+            candidate_s=1.8, lost=0, duplicated=2,
+        ),
+        FaultFacts(
+            kind="lost_hint", trials=7, control_recovered=None, candidate_recovered=7, control_s=None,
+            candidate_s=2.25, lost=1, duplicated=0,
+        ),
+    )  # fmt: skip
+    found = report(faults=faults)
+    shown = terminal.render(found, colour=False)
+    rows = {row[2:].partition("  ")[0]: row.split() for row in shown.splitlines()}
+    assert rows["killed worker"][2:] == ["12", "3", "41.5", "s", "12", "1.8", "s", "0", "2"]
+    assert rows["lost hint"][2:] == ["7", "n/a", "–", "7", "2.25", "s", "1", "0"]
+    assert "| killed worker | 12 | 3 | 41.5 s | 12 | 1.8 s | 0 | 2 |" in markdown.render(found)
+    page = re.sub(r"<[^>]+>", " ", html.render(found, EMPTY))
+    assert "12 3 12 41.5 s 1.8 s 0 2" in " ".join(page.split()) and "7 n/a 7 – 2.25 s 1 0" in " ".join(page.split())
+    assert "no drill yet" in terminal.render(report(), colour=False)

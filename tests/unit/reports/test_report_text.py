@@ -54,6 +54,7 @@ def test_markdown_escapes_leave_no_markup(value: str) -> None:
         (text.percent(0), "0 %"),
         (text.percent(math.inf), "unknown"),
         (text.points(0.0072), "+0.72 pp"),
+        (text.points(0.0), "0 pp"),
         (text.duration(839.9), "840 ms"),
         (text.duration(999.9), "1\N{NARROW NO-BREAK SPACE}000 ms"),
         (text.duration(12_400), "12.4 s"),

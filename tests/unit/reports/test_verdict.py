@@ -346,7 +346,9 @@ def test_starting_again_washes_nothing_away(production: Policy) -> None:
     and it is said by how much and what it takes. After a clean day, or one that went by other rules, it is."""
     day = Tally(n=1440)
     steps = dict.fromkeys(STEPS, day)
-    bad = Earlier(runs=2, whole=Tally(n=1440, bad=10), steps=steps, failures=Pairs(n=1440), deadline=day)
+    bad = Earlier(
+        runs=2, same_rules=2, whole=Tally(n=1440, bad=10), steps=steps, failures=Pairs(n=1440), deadline=day
+    )
     verdict = judge(good(earlier=bad), production)
     assert (verdict.decision, verdict.without_rules) == (Decision.KEEP_RUNNING, None)
     gate = next(gate for gate in verdict.gates if gate.name == "version")
@@ -356,6 +358,8 @@ def test_starting_again_washes_nothing_away(production: Policy) -> None:
     assert judge(good(1440 + more - 1, earlier=bad), production).decision is Decision.KEEP_RUNNING
     for clean in (replace(bad, whole=day), replace(bad, whole=Tally(), steps={})):
         assert judge(good(earlier=clean), production).decision is Decision.READY
+    others = judge(good(earlier=replace(bad, whole=Tally(), steps={}, same_rules=0)), production)
+    assert any("(2 with other rules, whose mismatches do not count)" in gate.sentence for gate in others.gates)
     failing = replace(bad, whole=day, failures=Pairs(n=1440, new_only=12))
     assert judge(good(earlier=failing), production).decision is Decision.KEEP_RUNNING
     late = replace(bad, whole=day, deadline=Tally(n=1440, bad=40))
@@ -365,6 +369,8 @@ def test_starting_again_washes_nothing_away(production: Policy) -> None:
 def test_earlier_runs_never_make_ready(production: Policy) -> None:
     """However much of it there is, what earlier runs saw is no evidence for this one."""
     much = Tally(n=100_000)
-    earlier = Earlier(runs=9, whole=much, steps=dict.fromkeys(STEPS, much), failures=Pairs(n=100_000), deadline=much)
+    earlier = Earlier(
+        runs=9, same_rules=9, whole=much, steps=dict.fromkeys(STEPS, much), failures=Pairs(n=100_000), deadline=much
+    )
     assert judge(good(600, hours=30.0, earlier=earlier), production).decision is Decision.KEEP_RUNNING
     assert judge(good(0, earlier=earlier), production).decision is Decision.KEEP_RUNNING
