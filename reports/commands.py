@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from reports import switch_commands
+from reports import leftover_commands, switch_commands
 from tickover.errors import ConfigurationError, ExitCode
 
 if TYPE_CHECKING:
@@ -234,4 +234,4 @@ def _alternate_screen(screen: bool) -> Iterator[None]:
             click.echo("\x1b[?25h\x1b[?1049l", nl=False, color=True)
 
 
-COMMANDS: list[click.Command] = [report, plan, *switch_commands.COMMANDS]
+COMMANDS: list[click.Command] = [report, plan, *switch_commands.COMMANDS, *leftover_commands.COMMANDS]
