@@ -34,8 +34,8 @@ test: setup lint ## Run all tests.
 bench: setup ## Measure against peers, interleaved in one run.
 	$(BIN)/python -m pytest tests/benchmarks --override-ini addopts= --benchmark-only
 
-chaos: setup ## Kill things.
-	$(BIN)/python -m pytest -m chaos
+chaos: setup ## Kill, pause and cut off everything at random, and check that nothing was lost (about 15 minutes).
+	$(BIN)/python -m pytest tests/chaos -m chaos -s
 
 requirements: setup ## Make requirements.txt anew from pyproject.toml.
 	$(BIN)/python tools/pin.py

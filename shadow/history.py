@@ -17,6 +17,8 @@ from shadow.ledger import History
 from shadow.violations import EffectDoubled, EffectLost, TickMissing, TickStuck, TickTwice, TickUndone, Violation
 
 _DONE = frozenset({"done"})
+# Violations that the text of a check shows; all are in its value.
+_SHOWN = 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,7 +71,11 @@ class Checked:
         )
         if self.sound:
             return f"{counts}: no promise is broken"
-        return "\n".join([f"{counts}: {len(self.violations)} promises are broken", *map(str, self.violations)])
+        more = len(self.violations) - _SHOWN
+        rest = [f"and {more} more"] if more > 0 else []
+        return "\n".join(
+            [f"{counts}: {len(self.violations)} promises are broken", *map(str, self.violations[:_SHOWN]), *rest]
+        )
 
 
 def check(history: History, expected: Iterable[Expected]) -> Checked:

@@ -1,7 +1,7 @@
 """A job for whatever breaks runs: it notes in a notebook what really happens, beside what PostgreSQL says.
 
 Seven steps in the shape of the being's, each with two effects and a few milliseconds of work; both systems have it.
-The notebook is the file that NOTEBOOK names in the environment.
+The notebook is the file that NOTEBOOK names in the environment; WORK there is how long a step works, in seconds.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import Any
 from shadow.ledger import Notebook
 from tickover import Effect, RetryPolicy, Step, TickContext, Workflow
 
-NOTEBOOK, HOME, RUN = "NOTING_JOB_NOTEBOOK", "NOTING_JOB_HOME", "NOTING_JOB_RUN"
+NOTEBOOK, HOME, RUN, WORK = "NOTING_JOB_NOTEBOOK", "NOTING_JOB_HOME", "NOTING_JOB_RUN", "NOTING_JOB_WORK"
 # Effects of each step of the new system.
 EFFECTS = 2
-# How long a step works, in seconds of real time at scale 1: time for something to go wrong in it.
+# How long a step works where nothing else is said, in seconds: time for something to go wrong in it.
 WORK_S = 0.03
 _PATIENT = RetryPolicy(attempts=50, backoff_s=0.05, max_backoff_s=0.5)
 
@@ -56,7 +56,7 @@ def write_state(home: Path, state: dict[str, Any]) -> None:
 
 def _work(context: TickContext) -> dict[str, Any]:
     context.emit("entry" if context.step == "monologue" else "message", [context.tick, context.step])
-    time.sleep(WORK_S * context.time_scale)
+    time.sleep(float(os.environ.get(WORK, WORK_S)) * context.time_scale)  # the work
     context.emit("message", {"tick": context.tick, "id": str(context.new_id())})
     return {"step": context.step, "number": context.random.random()}
 

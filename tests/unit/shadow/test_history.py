@@ -269,6 +269,8 @@ def test_the_text_of_a_check_names_every_violation() -> None:
     lines = str(checked).splitlines()
     assert "2 promises are broken" in lines[0]
     assert lines[1:] == ["tick 0 of run r was never begun", "tick 1 of run r was never begun"]
+    lines = str(story.check(50)).splitlines()
+    assert "50 promises are broken" in lines[0] and len(lines) == 22 and lines[-1] == "and 30 more"
 
 
 def test_changes_of_executions_from_before_the_watch() -> None:
