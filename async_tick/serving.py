@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import importlib.util
+import logging
 import threading
 import uuid
 from collections.abc import Iterator, Mapping
@@ -31,8 +32,11 @@ from async_tick.outcome import ExecutionOutcome
 from tickover.boundary.child import LegacyProcess
 from tickover.boundary.observation import LegacyObservation, LegacyRequest, Outcome
 from tickover.canonical import Json, normalise
+from tickover.errors import TickoverError
 from tickover.execution import ExecutionKey, Purpose, System
 from tickover.workflow import Workflow
+
+log = logging.getLogger(__name__)
 
 # How often a tick that runs looks whether the route has moved, in seconds: as long a rollback waits for the loop.
 LOOK_S = 0.25
@@ -86,6 +90,8 @@ class Server:
         self.legacy = LegacyProcess(
             workload, home, env, time_scale=time_scale, model_url=model_url, exclusive=True
         )  # fmt: skip
+        # The epoch in which the old system's process was last made to stand by.
+        self._ready_in: int | None = None
         # What the old system did with a tick whose adoption met a database that went away.
         self._unadopted: tuple[int, TickEnd, Json] | None = None
 
@@ -167,6 +173,7 @@ class Server:
     def _on_async(self, charge: Charge, key: ExecutionKey, state: Json, connection: Any) -> TickEnd | None:
         source = self.workflow.source(charge.tick, state) if self.workflow.source else None
         orchestrator.start(key, self.workflow, state=state, input=source, time_scale=self.time_scale)
+        self._make_ready(charge.epoch)
         ended = self._await(str(key), charge.epoch, connection)
         if ended is None:
             return None
@@ -176,6 +183,21 @@ class Server:
             tick=charge.tick, owner=System.ASYNC, status=ended.status, duration_ms=ended.duration_ms or 0.0,
             effects=len(ended.effects),
         )  # fmt: skip
+
+    def _make_ready(self, epoch: int) -> None:
+        """Have the old system's process stand by, fresh, while the new one is in charge: a rollback need not wait for
+        its start. Once in an epoch, and beside the tick, which does not wait for it."""
+        if self._ready_in == epoch or not self.has_legacy:
+            return
+        self._ready_in = epoch
+
+        def start() -> None:
+            try:
+                self.legacy.refresh()
+            except (TickoverError, OSError) as error:
+                log.warning("legacy.not_ready", extra={"run": self.run, "reason": str(error)})
+
+        threading.Thread(target=start, name="tickover-standby", daemon=True).start()
 
     def _await(self, execution_id: str, epoch: int, connection: Any) -> ExecutionOutcome | None:
         """The outcome, once it is there; None if the route moves meanwhile, or the loop is to stop."""

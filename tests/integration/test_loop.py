@@ -13,6 +13,7 @@ import pytest
 
 from tests.integration.engine_support import StartWorker, until
 from tests.integration.route_job import job, read_state, write_state
+from tickover.boundary.observation import LegacyRequest
 
 WORKLOAD = "tests.integration.route_job:job"
 
@@ -137,3 +138,30 @@ def test_a_loop_that_lost_the_run_leaves_the_home(loop: Any, tmp_path: Path) -> 
     finally:
         loop.stopped.set()
         server.join(30)
+
+
+def test_the_old_system_stands_by_while_the_new_one_is_in_charge(
+    loop: Any, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    """Its process is replaced by a fresh one under the new system's ticks: after the rollback its store is written
+    and its tick runs without waiting for another start."""
+    start_worker("seven", pool="threads", TICKOVER_WORKLOAD=WORKLOAD)
+    loop.serve(1, lambda end, late: None)
+    move("async")
+    legacy = loop.server.legacy
+    begun: list[int] = []
+
+    def tell(end: Any, late: bool) -> None:
+        if end.owner.value == "async" and end.tick == 2:
+            until(lambda: legacy.starts == 3 and legacy.pid is not None)
+            begun.append(legacy.starts)
+            move("legacy")
+
+    # The loop that ended has ended its process too: the second start is this loop's first.
+    legacy.start()
+    assert legacy.starts == 2
+    legacy.run_tick(LegacyRequest(run="elsewhere", tick=0))
+    loop.serve(4, tell)
+    assert begun == [3] and legacy.starts == 3
+    assert [row[1] for row in rows()] == ["legacy", "async", "async", "legacy", "legacy"]
+    assert [entry for entry in entries(tmp_path / "home") if entry[1] == "async"] == [[1, "async"], [2, "async"]]

@@ -185,6 +185,14 @@ class LegacyProcess:
             except LegacyProcessLost:
                 return []
 
+    def refresh(self) -> None:
+        """Have a process that has run no tick: the one that is there if it has not, else another, started now, so
+        that nobody waits for its start later. Raises what `start` raises."""
+        with self._lock:
+            if self._ran:
+                self._end()
+            self.start()
+
     def kill(self) -> None:
         """Kill the process group at once, as a crash would. Safe at any time, from any thread."""
         process = self._process
