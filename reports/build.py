@@ -108,8 +108,8 @@ def _run_facts(record: RunRecord, state: RunState, counts: Counts, evidence: Evi
     return RunFacts(
         run=record.run, workload=plan.workload, status=state.status, mode=plan.mode.value,
         control=plan.control.value, candidate=plan.candidate.value, time_scale=plan.time_scale,
-        interval_s=plan.interval_s, planned=plan.ticks, scheduled=counts.scheduled, compared=evidence.compared,
-        missing=state.missing, overran=counts.overran,
+        interval_s=plan.interval_s, planned=plan.ticks or counts.scheduled, scheduled=counts.scheduled,
+        compared=evidence.compared, missing=state.missing, overran=counts.overran,
         covered_s=sum(hour.covered_s for hour in counts.hours),
         started_at=record.started_at, finished_at=record.finished_at, behaviour_key=evidence.behaviour_key,
         judgement_key=evidence.judgement_key,
@@ -311,6 +311,9 @@ def _notes(
         notes.append("The run is still going on; what is said here holds now, and may be read at any time.")
     if state.status == "abandoned":
         notes.append(f"The runner is gone without an end: `tickover shadow --resume {record.run}` goes on.")
+    if state.status == "paused":
+        goes_on = f"tickover serve --shadow --run {record.plan.loop}"
+        notes.append(f"Its loop stands still: `{goes_on}` goes on, in a new run if code or route are others by then.")
     if counts.overran:
         notes.append(f"{text.times(counts.overran, 'tick')} began late because the one before overran its interval.")
     if not record.plan.interval_s and counts.n:

@@ -110,8 +110,8 @@ def shadow(
         )  # fmt: skip
         done = 0
     rules = None if rules_file is None else load_rules(rules_file)
-    click.echo(f"run {plan.run}: {plan.ticks} ticks every {plan.interval_s:g} s", err=True)
-    progress = Progress(plan.ticks, done)
+    click.echo(f"run {plan.run}: {plan.count} ticks every {plan.interval_s:g} s", err=True)
+    progress = Progress(plan.count, done)
     try:
         run_plan(
             plan, resume=resume is not None, workers=workers, tell=progress.tell,
@@ -150,7 +150,8 @@ def runs(as_json: bool) -> None:
     for row in found:
         counts: dict[str, int] = row["counts"]  # type: ignore[assignment]
         shown = ", ".join(f"{count} {kind}" for kind, count in counts.items()) or "nothing compared"
-        click.echo(f"{row['run']}  {row['status']:<11}  {row['workload']}  {row['ticks']} ticks  {shown}")
+        length = "open end" if row["ticks"] is None else f"{row['ticks']} ticks"
+        click.echo(f"{row['run']}  {row['status']:<11}  {row['workload']}  {length}  {shown}")
 
 
 @click.command("findings")

@@ -12,22 +12,17 @@ from __future__ import annotations
 import datetime as dt
 import threading
 import uuid
-from collections.abc import Callable
-from dataclasses import replace
-from typing import Any
 
-from shadow.compare import Comparison, not_compared
-from shadow.judging import Judging
-from shadow.observation import Graph, Observation
+from shadow.both import Both
+from shadow.compare import not_compared
+from shadow.observation import Observation
 from shadow.plan import RunPlan
-from shadow.sides import AsyncSide, LegacySide, candidate_timeout_s
+from shadow.sides import LegacySide
 from shadow.store import RunRecord, Store, TickRecord
-from shadow.surface import Surface
-from tickover.boundary.observation import Mode as HostMode
+from shadow.trial import Tell, Trial
 from tickover.canonical import Json, normalise
 from tickover.errors import TickoverError
-from tickover.execution import ExecutionKey, Purpose, System
-from tickover.ground.tape_store import PostgresTapeStore
+from tickover.execution import System
 from tickover.workflow import Workflow
 
 
@@ -36,17 +31,13 @@ class PairedRunner:
 
     def __init__(
         self, plan: RunPlan, record: RunRecord, workflow: Workflow, store: Store, legacy: LegacySide,
-        reference: LegacySide, tell: Callable[[int, Comparison], None],
+        reference: LegacySide, tell: Tell,
     ) -> None:  # fmt: skip
-        self.plan, self.record, self.workflow, self.store, self.tell = plan, record, workflow, store, tell
-        self._legacy, self._reference = legacy, reference
-        self._async = AsyncSide(
-            workflow, time_scale=plan.time_scale, timeout_s=candidate_timeout_s(workflow, plan.time_scale)
-        )
-        self._judging = Judging(plan, store, Graph.of(workflow), reference, record.rules)
-        self._tape = PostgresTapeStore()
+        self.plan, self.workflow, self.store = plan, workflow, store
+        self._reference = reference
+        self._both = Both(plan, record, workflow, store, (legacy,))
+        self._trial = Trial(self._both, workflow, reference, tell)
         self._pause = threading.Event()
-        self._surface = Surface(store, record)
 
     def run(self) -> None:
         """Run what is left of the plan. A tick that was begun and not compared is run to its end: on copies that is
@@ -57,7 +48,7 @@ class PairedRunner:
         due = dt.datetime.now(dt.UTC)
         interval = dt.timedelta(seconds=self.plan.interval_s)
         try:
-            for tick in range(self.plan.ticks):
+            for tick in range(self.plan.count):
                 if tick in known and tick not in open_ticks:
                     state = self._after(known[tick])
                     continue
@@ -76,10 +67,9 @@ class PairedRunner:
                     assert record is not None
                 state = self._run_tick(record)
         finally:
-            self._legacy.process.close()
+            self._both.close()
             self._reference.process.close()
-            self._judging.close()
-            self._tape.close()
+            self._trial.close()
 
     def _claim(self, tick: int, due: dt.datetime, state: Json, interval: dt.timedelta) -> None:
         late_ms = max(0.0, (dt.datetime.now(dt.UTC) - due).total_seconds() * 1000)
@@ -94,7 +84,7 @@ class PairedRunner:
 
     def _after(self, record: TickRecord) -> Json:
         """The state that the control left; the one it began with where it left none."""
-        control = self.store.observation(self._key(record.tick, self.plan.control))
+        control = self.store.observation(self._trial.key(record.tick, self.plan.control))
         if control is not None and control.state_after is not None:
             return control.state_after
         return self.store.state(self.plan.run, record.state_before)
@@ -106,52 +96,11 @@ class PairedRunner:
         seen: dict[System, Observation] = {}
         try:
             for system, records in ((first, True), (second, False)):
-                seen[system] = self._observe(record, system, state, records=records)
-            control, candidate = seen[self.plan.control], seen[self.plan.candidate]
-            comparison = self._judging.compare(record, control, candidate)
+                key = self._trial.key(record.tick, system)
+                seen[system] = self._both.observe(key, record, state, records=records)
+            comparison = self._trial.judge(record, seen[self.plan.control], seen[self.plan.candidate])
         except TickoverError as error:
             comparison = not_compared(f"the tick was not run to its end by both systems: {error}")
-        control_seen = seen.get(self.plan.control)
-        self.store.save_comparison(self.record, record.tick, comparison, control_seen, seen.get(self.plan.candidate))
-        self.tell(record.tick, comparison)
-        return state if control_seen is None or control_seen.state_after is None else control_seen.state_after
-
-    def _observe(self, record: TickRecord, system: System, state: Json, *, records: bool) -> Observation:
-        key = self._key(record.tick, system)
-        known = self.store.observation(key)
-        if known is not None:
-            return known
-        ran = (self._on_legacy if system is System.LEGACY else self._on_async)(key, record, state, records)
-        seen = self.record.rules.redact(ran)
-        self.store.save_observation(seen)
-        return seen
-
-    def _on_async(self, key: ExecutionKey, record: TickRecord, state: Json, records: bool) -> Observation:
-        tape: dict[str, Any] = {"run": key.run, "tick": key.tick, "on_miss": "live", "latency": True}
-        if records:
-            tape["records"] = True
-        elif key.purpose is Purpose.CANDIDATE:
-            tape["on_miss"] = self.plan.on_miss
-        return self._async.run(key, started_at=record.due_at, state=state, tape=tape)
-
-    def _on_legacy(self, key: ExecutionKey, record: TickRecord, state: Json, records: bool) -> Observation:
-        tape = [] if records else self._tape.of_tick(key.run, key.tick)
-        on_miss = self.plan.on_miss if key.purpose is Purpose.CANDIDATE and not records else "live"
-        seen, raw = self._legacy.run(
-            key, HostMode.COPY, started_at=record.due_at, state=state, tape=tape, on_miss=on_miss
-        )
-        self.store.keep_calls(raw.calls)
-        self._surface.add(raw.observed, raw.unobserved)
-        return replace(seen, state_disturbed=True) if self._late(key.tick) else seen
-
-    def _late(self, tick: int) -> bool:
-        """Keep what abandoned steps of earlier ticks did since; whether one of them wrote."""
-        disturbed = False
-        for late in self._legacy.process.late_effects():
-            self.store.keep_late(self._key(late.tick, System.LEGACY), tick, late.to_json())
-            disturbed = disturbed or (bool(late.effects) and late.tick < tick)
-        return disturbed
-
-    def _key(self, tick: int, system: System) -> ExecutionKey:
-        purpose = Purpose.CONTROL if system is self.plan.control else Purpose.CANDIDATE
-        return ExecutionKey(run=self.plan.run, tick=tick, system=system, purpose=purpose)
+        control = seen.get(self.plan.control)
+        self._trial.conclude(record.tick, comparison, control, seen.get(self.plan.candidate))
+        return state if control is None or control.state_after is None else control.state_after

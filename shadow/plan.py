@@ -30,14 +30,15 @@ class Mode(StrEnum):
 class RunPlan:
     """What a run is to do; immutable.
 
-    ticks: how many. every_s: interval in seconds at scale 1; 0 runs them back to back. seed: orders paired ticks.
-    on_miss: what a candidate's call does that is on no tape. home: the old system's own home; None makes a fresh one.
-    noise: share of ticks on which the old system runs a second time.
+    ticks: how many; None for a run that goes on for as long as its loop does (`serve --shadow`). every_s: interval in
+    seconds at scale 1; 0 runs them back to back. seed: orders paired ticks. on_miss: what a candidate's call does
+    that is on no tape. home: the old system's own home; None makes a fresh one. noise: share of ticks on which the
+    old system runs a second time. loop: the run of the loop beside which it runs, None for a run of its own.
     """
 
     run: str
     workload: str
-    ticks: int
+    ticks: int | None
     every_s: float
     time_scale: float
     seed: int
@@ -46,9 +47,10 @@ class RunPlan:
     on_miss: str = "live"
     home: str | None = None
     noise: float = 0.0
+    loop: str | None = None
 
     def __post_init__(self) -> None:
-        if self.ticks < 1:
+        if self.ticks is not None and self.ticks < 1:
             raise ConfigurationError(f"a run needs at least one tick, not {self.ticks}")
         if not self.time_scale > 0:
             raise ConfigurationError(f"the time scale must be above 0, not {self.time_scale}")
@@ -56,6 +58,15 @@ class RunPlan:
             raise ConfigurationError(f"the share of noise ticks must lie between 0 % and 100 %, not {self.noise:.0%}")
         if self.every_s < 0:
             raise ConfigurationError(f"the interval must not be negative, and is {self.every_s} s")
+
+    @property
+    def count(self) -> int:
+        """How many ticks. Raises ConfigurationError for a run without an end of its own."""
+        if self.ticks is None:
+            raise ConfigurationError(
+                f"run {self.run} has no end of its own: it goes on with `tickover serve --shadow --run {self.loop}`"
+            )
+        return self.ticks
 
     @property
     def control(self) -> System:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -106,15 +107,16 @@ class LegacySide:
     def run(
         self, key: ExecutionKey, mode: HostMode, *, started_at: dt.datetime, state: Json = None,
         tape: Sequence[TapeEntry] = (), draws: Mapping[str, Any] | None = None, on_miss: str = "live",
-        faults: Mapping[str, Any] | None = None,
+        faults: Mapping[str, Any] | None = None, draws_run: str | None = None,
     ) -> tuple[Observation, LegacyObservation]:  # fmt: skip
-        """One tick; `state` (None: leave it) is written to its store before. faults: of a drill."""
+        """One tick; `state` (None: leave it) is written to its store before. faults: of a drill. draws_run: the run
+        from whose name it derives what it draws, None for the key's."""
         with self._lock:
             if state is not None:
                 self.process.write_state(state)
             seen = self.process.run_tick(
                 LegacyRequest(
-                    run=key.run,
+                    run=draws_run or key.run,
                     tick=key.tick,
                     mode=mode,
                     tape=tuple(tape),
@@ -125,6 +127,8 @@ class LegacySide:
                     faults=faults,
                 )
             )
+        if draws_run is not None:
+            seen = replace(seen, run=key.run, calls=tuple(replace(call, run=key.run) for call in seen.calls))
         return from_legacy(seen, self.workflow, key.purpose, started_at), seen
 
 
