@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -29,7 +29,8 @@ class Fenced(TickoverError):
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Charge:
     """The right to run a tick: its runner's token, the epoch under which it was given, and the system that owns the
-    tick; immutable. begun_before: a runner that is gone had begun it with the same owner."""
+    tick; immutable. begun_before: a runner that is gone had begun it with the same owner. beside: name of the run in
+    which the other system runs beside it, None where none does."""
 
     run: str
     tick: int
@@ -37,6 +38,7 @@ class Charge:
     epoch: int
     owner: System
     begun_before: bool
+    beside: str | None = None
 
 
 @contextmanager
@@ -54,29 +56,35 @@ def transaction(connection: Any = None) -> Iterator[Any]:
 
 def take_charge(
     run: str, tick: int, execution_id: str, token: str, *, legacy_is_there: bool = True, interval_s: float = 0.0,
-    connection: Any = None,
+    beside: Callable[[int, System], str | None] = lambda epoch, owner: None, connection: Any = None,
 ) -> Charge:  # fmt: skip
     """Claim a tick for the system in charge, or take it over from a runner that is gone; both write the token that
     alone may adopt it.
 
     A tick keeps the owner that it began with, unless the route has moved since: what was done under the old epoch can
     no longer count. legacy_is_there: False puts the new system in charge whatever the route says. interval_s: of the
-    schedule, for the record. connection: not in autocommit; None opens one. Raises Fenced if the tick has been
-    adopted. Only one runner of a run may be alive: see `async_tick.loop`.
+    schedule, for the record. beside: names the run in which the other system runs beside a tick of this epoch and
+    owner; a tick that is taken over with its owner stays in the run that it began in. connection: not in autocommit;
+    None opens one. Raises Fenced if the tick has been adopted. Only one runner of a run may be alive: see
+    `async_tick.loop`.
     """
     with transaction(connection) as do:
         epoch, owner, begun_before = _standing(do, run, tick, legacy_is_there)
         do.execute(
-            "INSERT INTO ticks (run, tick, owner, runner_token, epoch, execution_id, interval_ms, claimed_at) "
-            "VALUES (%s, %s, %s, %s, %s, %s, %s, clock_timestamp()) "
+            "INSERT INTO ticks (run, tick, owner, runner_token, epoch, execution_id, interval_ms, beside, "
+            "claimed_at) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, clock_timestamp()) "
             "ON CONFLICT (run, tick) DO UPDATE SET runner_token = excluded.runner_token, epoch = excluded.epoch, "
-            "owner = excluded.owner, interval_ms = excluded.interval_ms, claimed_at = excluded.claimed_at "
-            "WHERE ticks.adopted_at IS NULL RETURNING tick",
-            (run, tick, owner.value, token, epoch, execution_id, interval_s * 1000),
+            "owner = excluded.owner, interval_ms = excluded.interval_ms, claimed_at = excluded.claimed_at, "
+            "beside = CASE WHEN ticks.owner = excluded.owner THEN ticks.beside ELSE excluded.beside END "
+            "WHERE ticks.adopted_at IS NULL RETURNING beside",
+            (run, tick, owner.value, token, epoch, execution_id, interval_s * 1000, beside(epoch, owner)),
         )
-        if do.fetchone() is None:
+        claimed = do.fetchone()
+        if claimed is None:
             raise Fenced(f"tick {tick} of run {run} is over already; go on with the next one")
-    return Charge(run=run, tick=tick, token=token, epoch=epoch, owner=owner, begun_before=begun_before)
+    return Charge(
+        run=run, tick=tick, token=token, epoch=epoch, owner=owner, begun_before=begun_before, beside=claimed[0]
+    )
 
 
 def who_is_next(

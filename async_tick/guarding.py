@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
+from async_tick.connection import Pool
 from async_tick.guardrails import AUTHOR, Guardrails, Usage, broken
 from async_tick.rollback import move_back
 from async_tick.route import Route, RouteMoved, read_route
@@ -39,7 +40,9 @@ FROM (SELECT adopted_at, claimed_at, outcome, interval_ms, comparison,
       FROM ticks WHERE run = %s AND epoch = %s AND owner = 'async' ORDER BY tick LIMIT %s) first_ticks
 """
 _GUARDRAILS = "SELECT guardrails FROM route WHERE id = 1 AND epoch = %s AND owner = 'async'"
-_NOTE = "UPDATE ticks SET comparison = %s WHERE run = %s AND tick = %s"
+_NOTE = "UPDATE ticks SET comparison = %s WHERE run = %s AND tick = %s AND beside = %s"
+
+_notes = Pool("tickover comparisons")
 
 
 def median_of_legacy(run: str) -> float | None:
@@ -74,10 +77,10 @@ def usages(route: Route) -> dict[str, Usage]:
             return {run: usage_of(do, run, route.epoch, route.guardrails) for run in runs}
 
 
-def note_comparison(run: str, tick: int, kind: str, connection: Any) -> None:
-    """Keep what the comparison of a tick came to, for the guardrail on mismatches. It may be noted again."""
-    with connection, connection.cursor() as do:
-        do.execute(_NOTE, (kind, run, tick))
+def note_comparison(run: str, tick: int, beside: str, kind: str) -> None:
+    """Keep what the comparison of a tick came to in the run beside it, for the guardrail on mismatches. It may be
+    noted again; a tick that the route's move has given to another run is left alone."""
+    _notes.rows(_NOTE, (kind, run, tick, beside))
 
 
 class Guard:

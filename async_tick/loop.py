@@ -60,11 +60,7 @@ class Loop:
                         connected = True
                         while not self._is_over(done, ticks):
                             self.stopped.wait(max(0.0, (due - dt.datetime.now(dt.UTC)).total_seconds()))
-                            ended = (
-                                None
-                                if self.stopped.is_set()
-                                else self.server.tick(connection, self.interval.total_seconds())
-                            )
+                            ended = None if self.stopped.is_set() else self._tick(connection, due)
                             if ended is None:
                                 # Stopped, or the route has moved: who is in charge now runs the tick at once.
                                 continue
@@ -80,6 +76,9 @@ class Loop:
                     log.warning("loop.interrupted", extra={"run": self.run, "reason": str(error).strip()})
                     self.stopped.wait(RECONNECT_S)
         return done
+
+    def _tick(self, connection: Any, due: dt.datetime) -> TickEnd | None:
+        return self.server.tick(connection, self.interval.total_seconds(), due)
 
     def _is_over(self, done: int, ticks: int | None) -> bool:
         return self.stopped.is_set() or (ticks is not None and done >= ticks)

@@ -132,7 +132,8 @@ class Tick(Base):
     """A tick that counts: who owns it, under which epoch, and what became of it (done, failed, lost).
 
     claimed_at: when its present runner began it. interval_ms: of the schedule it stood in, 0 for back to back.
-    comparison: what the system beside came to, as `shadow` names it; None where none ran, or it is not known yet.
+    beside: name of the run in which the other system runs beside it, None where none does. comparison: what that came
+    to, as `shadow` names it; None where it is not known yet.
     """
 
     __tablename__ = "ticks"
@@ -149,6 +150,7 @@ class Tick(Base):
     claimed_at: Mapped[dt.datetime] = mapped_column(_When, server_default=_NOW)
     adopted_at: Mapped[dt.datetime | None] = mapped_column(_When)
     interval_ms: Mapped[float | None] = mapped_column(Double)
+    beside: Mapped[str | None] = mapped_column(Text)
     comparison: Mapped[str | None] = mapped_column(Text)
 
 

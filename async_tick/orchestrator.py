@@ -13,7 +13,7 @@ from async_tick import sql
 from async_tick.connection import Pool, again_after_loss
 from async_tick.listener import listener
 from async_tick.outcome import ExecutionOutcome, read_outcome
-from tickover.canonical import Json, canonical_text, digest
+from tickover.canonical import Json, canonical_text, digest, parse
 from tickover.errors import ConfigurationError, InfrastructureError, TickoverError
 from tickover.execution import ExecutionKey, Purpose, System
 from tickover.faults import Fault, armed
@@ -76,6 +76,12 @@ def start(
         fault.started()
     _publish(workflow, str(key), ready, fault)
     return bool(created)
+
+
+def begun_with(key: ExecutionKey) -> tuple[Mapping[str, Any] | None] | None:
+    """The harness that an execution was started with, in a tuple; None if it was not started."""
+    found = _connection.rows("SELECT harness FROM workflows WHERE execution_id = %s", (str(key),))
+    return None if not found else (None if found[0][0] is None else parse(found[0][0]),)
 
 
 def _publish(workflow: Workflow, execution_id: str, steps: list[str], fault: Fault | None) -> None:

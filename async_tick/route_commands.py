@@ -41,8 +41,41 @@ author_option = click.option("--author", default=None, show_envvar=True, help="W
 @click.option("--every", "every_s", type=click.FloatRange(0), default=60.0, show_default=True, show_envvar=True)
 @click.option("--ticks", type=click.IntRange(1), default=None, show_envvar=True, help="[default: until stopped]")
 @place_option
-def serve(workload: str | None, run: str, every_s: float, ticks: int | None, home: Path | None) -> None:
-    """Run the job's loop: each tick goes to the system in charge, counts once, and its effects are delivered."""
+@click.option("--shadow", is_flag=True, help="Run the system that is not in charge beside it, and compare.")
+@click.option(
+    "--rules",
+    "rules_file",
+    type=click.Path(dir_okay=False),
+    default=None,
+    show_envvar=True,
+    help="With --shadow: tolerances, ignores and redactions, as TOML.",
+)
+@click.option(
+    "--noise",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    show_default=True,
+    show_envvar=True,
+    help="With --shadow: share of ticks on which the old system runs twice, to see where it differs from itself.",
+)
+@click.option(
+    "--on-miss",
+    type=click.Choice(["live", "fail"]),
+    default="live",
+    show_default=True,
+    show_envvar=True,
+    help="With --shadow: what a candidate's call does that is on no tape.",
+)
+def serve(
+    workload: str | None, run: str, every_s: float, ticks: int | None, home: Path | None, shadow: bool,
+    rules_file: str | None, noise: float, on_miss: str,
+) -> None:  # fmt: skip
+    """Run the job's loop: each tick goes to the system in charge, counts once, and its effects are delivered.
+
+    With --shadow the other system runs each tick as well, from the tape, in a sandbox, behind the one in charge; the
+    comparisons are kept as those of a shadow run, one run for each epoch.
+    """
+    from async_tick.beside import load
     from async_tick.guarding import Guard
     from async_tick.loop import Loop
     from async_tick.serving import Server, TickEnd
@@ -54,18 +87,30 @@ def serve(workload: str | None, run: str, every_s: float, ticks: int | None, hom
             f"{ended.effects} effects{late}"
         )
 
+    def say(text: str) -> None:
+        click.echo(text, err=True)
+
+    if not shadow and (rules_file is not None or noise or on_miss != "live"):
+        raise ConfigurationError("--rules, --noise and --on-miss say how to compare; they need --shadow")
     with surroundings(workload, services=True):
         settings = get_settings()
+        workflow, place = load_workload(settings.workload), home_of(home, run)
+        beside = None
+        if shadow:
+            beside = load(
+                workflow, settings.workload, run, say, every_s=every_s, rules_file=rules_file, noise=noise,
+                on_miss=on_miss, home=place,
+            )  # fmt: skip
         server = Server(
-            load_workload(settings.workload), settings.workload, run, home_of(home, run),
-            time_scale=settings.time_scale, model_url=settings.model_url,
-            watch=Guard(run, lambda text: click.echo(text, err=True)),
+            workflow, settings.workload, run, place, time_scale=settings.time_scale, model_url=settings.model_url,
+            watch=Guard(run, say), beside=beside,
         )  # fmt: skip
         loop = Loop(server, every_s=every_s)
         with own_worker(settings.concurrency, waits=not server.has_legacy), ending_by_signal(loop.stop):
             loop.serve(ticks, tell)
         if loop.stopped.is_set():
-            click.echo(f"stopped; `tickover serve --run {run}` goes on", err=True)
+            more = " --shadow" if shadow else ""
+            click.echo(f"stopped; `tickover serve --run {run}{more}` goes on", err=True)
             raise click.exceptions.Abort
 
 

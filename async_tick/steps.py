@@ -15,7 +15,7 @@ from async_tick.limits import HARD_MARGIN_S, soft_limit
 from async_tick.liveness import Liveness
 from tickover.canonical import Json, canonical_text
 from tickover.context import Absent, CallPort, TickContext
-from tickover.doors import open_doors
+from tickover.doors import LiveDoors, RecordingDoors, TapeDoors, open_doors
 from tickover.errors import ConfigurationError, ResultTooLarge, StepTimeout
 from tickover.faults import Fault, armed, decode_error
 from tickover.ground.settings import Settings
@@ -69,7 +69,8 @@ class StepRunner:
         limits = {name: self.limit_s(name, claim.ground.time_scale) for name in others}
         function = step.fallback if claim.phase == "fallback" and step.fallback is not None else step.run
         fault = armed(claim.ground.harness, claim.ground.execution_id)
-        context = self._context(claim, step, fault)
+        doors = self._doors(claim, step)
+        context = self._context(claim, step, doors, fault)
         soft_s = self.limits[step.name] * claim.ground.time_scale
         self._liveness.hold(claim.token, soft_s + HARD_MARGIN_S, lambda: self._hard_limit(claim, step))
         try:
@@ -81,7 +82,9 @@ class StepRunner:
                         result = function(context)
                 text = self._checked(step, context, result)
             except Exception as error:  # noqa: BLE001 - a step may raise anything
+                doors.keep()
                 return self._failed(claim, step, error, limits)
+            doors.keep()
             return self._complete(
                 claim, "done", result=text, effects=context.effects, next_limits=limits,
                 diverged=context.diverged,
@@ -107,15 +110,20 @@ class StepRunner:
             fault.note("given_back", step=claim.step, attempt=claim.attempt, reason=reason, accepted=accepted)
         return accepted
 
-    def _context(self, claim: Claim, step: Step, fault: Fault | None) -> TickContext:
+    def _doors(self, claim: Claim, step: Step) -> LiveDoors | RecordingDoors | TapeDoors:
+        ground = claim.ground
+        return open_doors(
+            ground.harness, self.workflow, run=ground.run, tick=ground.tick, step=step.name, attempt=claim.attempt,
+            execution_id=ground.execution_id, started_at=ground.started_at,
+        )  # fmt: skip
+
+    def _context(
+        self, claim: Claim, step: Step, doors: LiveDoors | RecordingDoors | TapeDoors, fault: Fault | None
+    ) -> TickContext:
         ground = claim.ground
         results: dict[str, Any] = dict(claim.results)
         for need, reason in claim.absent.items():
             results.setdefault(need, Absent(need, reason))
-        doors = open_doors(
-            ground.harness, self.workflow, run=ground.run, tick=ground.tick, step=step.name, attempt=claim.attempt,
-            execution_id=ground.execution_id, started_at=ground.started_at,
-        )  # fmt: skip
         call: CallPort = doors.call
         if fault is not None:
             # The tape is the drill's own: a step must not feel that it stands in the database that is restarted.

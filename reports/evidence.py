@@ -41,8 +41,9 @@ CONNECTIONS = 4
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunState:
-    """Where a run stands; immutable. status: running, done, interrupted, or abandoned: its runner is gone. missing:
-    ticks that were started and have no comparison, though nothing works on them."""
+    """Where a run stands; immutable. status: running, done, interrupted, abandoned (its runner is gone) or paused:
+    its loop stands still, and it has no end of its own. missing: ticks that were started and have no comparison,
+    though nothing works on them."""
 
     status: str
     missing: int
@@ -113,6 +114,8 @@ def run_state(store: Store, record: RunRecord, counts: Counts) -> RunState:
         status = store.run(record.run).status
         if status == "running":
             status = "abandoned"
+    if record.plan.ticks is None and status in ("interrupted", "abandoned"):
+        status = "paused"
     missing = 0 if status == "running" else max(0, counts.scheduled - counts.n)
     return RunState(status=status, missing=missing)
 

@@ -28,9 +28,10 @@ class Gate:
 
 
 def gates(evidence: Evidence, policy: Policy) -> Iterator[Gate]:
-    """Every gate of the policy. An interrupted run is never enough, nor is an empty one."""
+    """Every gate of the policy. An interrupted run is never enough, nor is an empty one; a paused one
+    has no end that it could miss."""
     need, whole = policy.gates, evidence.compared
-    alive = evidence.status in ("running", "done")
+    alive = evidence.status in ("running", "done", "paused")
     yield Gate(
         name="run", title="The run was not cut off", is_met=alive, have=float(alive), need=1.0,
         sentence=f"the run is {evidence.status}",

@@ -20,7 +20,8 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunFacts:
-    """The run that is reported; immutable. status: running, done, interrupted, or abandoned (its runner is gone)."""
+    """The run that is reported; immutable. status: running, done, interrupted, abandoned (its runner is gone) or
+    paused (its loop stands still)."""
 
     run: str
     workload: str

@@ -1,24 +1,31 @@
 """Doors: where a step's draws and port calls come from, live or from a tape.
 
 The harness document of an execution decides; the engine passes it on unread: `{"tape": {"run", "tick", "on_miss":
-"live"|"fail", "latency": true, "records": true}, "draws": {step: record} or null, "started_at": ISO}`. With `records`
-the execution is the one that makes the tape, so that what it calls is no miss.
+"live"|"fail", "latency": true, "records": true, "serves": true}, "draws": {step: record} or null, "started_at":
+ISO}`. With `records` the execution is the one that makes the tape, so that what it calls is no miss. With `serves`
+its answer counts: it calls live in each attempt, as it would without a tape, and a tape that cannot be written is a
+loss to the other system alone.
 """
 
 from __future__ import annotations
 
+import copy
 import datetime as dt
+import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 from tickover.canonical import Json, normalise
 from tickover.draws import DerivedDraws, Draws, RecordedDraws
-from tickover.errors import PortError, TapeMiss
+from tickover.errors import PortError, TapeMiss, TickoverError
 from tickover.ports import PortCall
 from tickover.tape import Tape, TapeEntry, TapeStore, error_document
 from tickover.workflow import Workflow
+
+log = logging.getLogger(__name__)
 
 _clients: dict[tuple[str, str], Any] = {}
 _clients_lock = threading.Lock()
@@ -51,6 +58,66 @@ class LiveDoors:
         """The answer of a live call, in plain JSON. Raises PortError."""
         answer = self._workflow.port(port).call(client_of(self._workflow, port), method, request)
         return normalise(answer, self._workflow.normalise)
+
+    def keep(self) -> None:
+        """Nothing: what was called is on no tape."""
+
+
+class RecordingDoors:
+    """Live doors of a control that serves: what an attempt calls is put on the tape when it has ended, not before.
+
+    So a recovered attempt leaves the calls of whoever ended it, and the calls themselves wait for nothing.
+    """
+
+    def __init__(self, live: LiveDoors, store: TapeStore, tape: Mapping[str, Any], entry: Mapping[str, Any]) -> None:
+        self._live, self._store, self._where, self._entry = live, store, tape, entry
+        self._asked: Counter[str] = Counter()
+        self._calls: list[TapeEntry] = []
+        self._lock = threading.Lock()
+        self.draws = live.draws
+
+    def load(self) -> None:
+        """There is nothing to read beforehand."""
+
+    def call(self, port: str, method: str, request: dict[str, Any]) -> Json:
+        """The answer of a live call, in plain JSON. Raises PortError."""
+        # A copy: what the step does with its request afterwards is not what it asked.
+        asked = PortCall(port=port, method=method, request=copy.deepcopy(request))
+        begun = time.monotonic()
+        try:
+            answer = self._live.call(port, method, request)
+        except PortError as failed:
+            self._note(asked, begun, None, error_document(failed))
+            raise
+        self._note(asked, begun, copy.deepcopy(answer), None)
+        return answer
+
+    def keep(self) -> None:
+        """Put the calls on the tape. It raises nothing: the system beside misses what is not there."""
+        with self._lock:
+            calls, self._calls = self._calls, []
+        try:
+            self._store.replace_all(calls)
+        except Exception as error:  # noqa: BLE001 - the step's answer counts, whatever becomes of its tape
+            log.warning("tape.unwritten", extra={**self._where, "step": self._entry["step"], "reason": str(error)})
+
+    def _note(self, asked: PortCall, begun: float, answer: Json, error: dict[str, Any] | None) -> None:
+        latency_ms = (time.monotonic() - begun) * 1000
+        try:
+            request_hash = asked.hash()
+        except TickoverError as refused:
+            log.warning("tape.unwritten", extra={**self._where, "port": asked.port, "reason": str(refused)})
+            return
+        with self._lock:
+            occurrence = self._asked[request_hash]
+            self._asked[request_hash] += 1
+            self._calls.append(
+                TapeEntry(
+                    run=self._where["run"], tick=self._where["tick"], port=asked.port, method=asked.method,
+                    request=asked.request, request_hash=request_hash, occurrence=occurrence, answer=answer,
+                    error=error, latency_ms=latency_ms, recorded_by="async", **self._entry,
+                )
+            )  # fmt: skip
 
 
 class TapeDoors:
@@ -100,6 +167,9 @@ class TapeDoors:
         self._record(port, method, request, request_hash, occurrence, begun, answer, None)
         return answer
 
+    def keep(self) -> None:
+        """Nothing: each call is on the tape when it has ended."""
+
     def _record(
         self,
         port: str,
@@ -143,7 +213,7 @@ def open_doors(
     execution_id: str,
     started_at: dt.datetime | None,
     store: TapeStore | None = None,
-) -> LiveDoors | TapeDoors:
+) -> LiveDoors | RecordingDoors | TapeDoors:
     """The doors of one attempt: live ones without a harness, else what the harness says.
 
     `store` holds the tape; None takes the one in PostgreSQL.
@@ -161,4 +231,6 @@ def open_doors(
         from tickover.ground.tape_store import PostgresTapeStore
 
         store = PostgresTapeStore.shared()
+    if tape.get("serves"):
+        return RecordingDoors(live, store, tape, {"step": step, "attempt": attempt, "execution_id": execution_id})
     return TapeDoors(live, workflow, store, tape, step, attempt, execution_id, draws)

@@ -97,3 +97,6 @@ class TapeStore(Protocol):
 
     def record(self, entry: TapeEntry) -> None:
         """Keep an entry; one that is there already (same key, attempt and recorder) is kept as it was."""
+
+    def replace_all(self, entries: Iterable[TapeEntry]) -> None:
+        """Keep several entries, all or none, each in place of one that is there already."""

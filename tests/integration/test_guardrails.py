@@ -33,6 +33,22 @@ def served(orchestrator: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: 
     return loop
 
 
+class Nothing:
+    """A run beside that does nothing."""
+
+    def name(self, epoch: int, owner: Any) -> str:
+        return f"run-e{epoch}"
+
+    def begin(self, begun: Any) -> None:
+        assert begun.beside == f"run-e{begun.epoch}"
+
+    def end(self, begun: Any, seen: Any, late: Any) -> None:
+        assert (seen is None) == (begun.owner.value == "async")
+
+    def close(self, patience_s: float) -> None:
+        assert patience_s > 0
+
+
 def none() -> Any:
     """No guardrail at all."""
     from async_tick.guardrails import Guardrails
@@ -179,16 +195,16 @@ def test_a_tick_that_nobody_works_on_is_run_by_the_old_system(served: Any, tmp_p
 def test_nothing_that_the_new_system_wrote_is_lost(served: Any, start_worker: StartWorker, tmp_path: Path) -> None:
     """A mismatch in the second tick becomes known: the old system goes on from what the new one left."""
     from async_tick.guarding import note_comparison
-    from tickover.ground.raw import connect_raw
 
     start_worker("seven", pool="threads", TICKOVER_WORKLOAD=WORKLOAD)
     switch(replace(none(), mismatches=0))
 
     def tell(end: Any, late: bool) -> None:
+        note_comparison("run", end.tick, "another run", "mismatch")
         if end.tick == 1:
-            with closing(connect_raw()) as connection:
-                note_comparison("run", 1, "mismatch", connection)
+            note_comparison("run", 1, "run-e2", "mismatch")
 
+    served.server.beside = Nothing()
     served.serve(4, tell)
     assert read_state(tmp_path / "home")["entries"] == [[0, "async"], [1, "async"], [2, "legacy"], [3, "legacy"]]
     assert len(served.said) == 1 and "1 mismatch" in served.said[0]

@@ -22,6 +22,11 @@ INSERT = (
     f"INSERT INTO tape_entries ({_COLUMNS}) VALUES "
     "(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"
 )
+REPLACE = INSERT.removesuffix("DO NOTHING") + (
+    "(run, tick, step, request_hash, occurrence, attempt, recorded_by) DO UPDATE SET (answer, error, latency_ms, "
+    "execution_id, missed) = (excluded.answer, excluded.error, excluded.latency_ms, excluded.execution_id, "
+    "excluded.missed)"
+)
 _ORDER = " ORDER BY id"
 
 
@@ -102,12 +107,21 @@ class PostgresTapeStore:
 
     def record_all(self, entries: Iterable[TapeEntry]) -> None:
         """Keep several entries, all or none."""
+        self._write(INSERT, entries)
+
+    def replace_all(self, entries: Iterable[TapeEntry]) -> None:
+        """Keep several entries, all or none, each in place of one with the same key, attempt and recorder."""
+        self._write(REPLACE, entries)
+
+    def _write(self, statement: str, entries: Iterable[TapeEntry]) -> None:
         rows = [row_of(entry) for entry in entries]
 
         def write(connection: Connection) -> None:
             with connection, connection.cursor() as cursor:
+                # Whatever commits afterwards and waits for the disk takes this along: no step waits for its calls.
+                cursor.execute("SET LOCAL synchronous_commit = off")
                 for row in rows:
-                    cursor.execute(INSERT, row)
+                    cursor.execute(statement, row)
 
         if rows:
             self._with_connection(write)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
 
 from tickover import Port, PortError, Step, Workflow
-from tickover.doors import LiveDoors, TapeDoors, forget_clients, open_doors
+from tickover.doors import LiveDoors, RecordingDoors, TapeDoors, forget_clients, open_doors
 from tickover.draws import DerivedDraws
 from tickover.errors import TapeMiss
 from tickover.tape import TapeEntry
@@ -57,6 +57,9 @@ class MemoryStore:
     def record(self, entry: TapeEntry) -> None:
         self.kept.append(entry)
 
+    def replace_all(self, entries: Iterable[TapeEntry]) -> None:
+        self.kept.extend(entries)
+
 
 FLOW = Workflow(
     name="job",
@@ -73,7 +76,7 @@ def clients() -> Iterator[None]:
     forget_clients()
 
 
-def doors(store: MemoryStore | None, harness: Any, attempt: int = 1) -> LiveDoors | TapeDoors:
+def doors(store: MemoryStore | None, harness: Any, attempt: int = 1) -> LiveDoors | RecordingDoors | TapeDoors:
     return open_doors(
         harness,
         FLOW,
@@ -172,3 +175,55 @@ def test_recorded_draws_come_first() -> None:
         assert found.draws.random.random() == 0.25
         assert found.draws.now().year == 2031
         assert found.draws.new_id() == DerivedDraws("r", 3, "s", AT).new_id()
+
+
+SERVES = tape(records=True, serves=True)
+
+
+def test_a_control_that_serves_calls_live_in_each_attempt() -> None:
+    """A retry gets a new answer, as it would without a tape, and may call what writes; no call is a miss."""
+    store = MemoryStore()
+    for attempt in (1, 2):
+        found = doors(store, SERVES, attempt)
+        assert found.call("bank", "balance", {"of": "ada"}) == ["ada", 2 * attempt - 1]
+        found.call("bank", "pay", {"to": "ada"})
+        found.keep()
+    assert [(one.attempt, one.method, one.occurrence, one.missed) for one in store.kept] == [
+        (1, "balance", 0, False), (1, "pay", 0, False), (2, "balance", 0, False), (2, "pay", 0, False),
+    ]  # fmt: skip
+    assert found.draws.new_id() == DerivedDraws("r", 3, "s", AT).new_id()
+
+
+def test_what_an_attempt_calls_is_on_the_tape_when_it_has_ended() -> None:
+    """Whoever is killed in between leaves nothing; errors are kept, and so is each of several equal calls, as they
+    were when they were made."""
+    store = MemoryStore()
+    doors(store, SERVES).call("bank", "balance", {"of": "killed"})
+    found = doors(store, SERVES)
+    request = {"of": "ada"}
+    answer: Any = found.call("bank", "balance", request)
+    answer.append("changed by the step")
+    request["of"] = "changed by the step"
+    with pytest.raises(PortError):
+        found.call("bank", "balance", {"of": "nobody"})
+    found.call("bank", "balance", {"of": "ada"})
+    assert store.kept == []
+    found.keep()
+    found.keep()
+    assert [(one.request, one.occurrence, one.error is None) for one in store.kept] == [
+        ({"of": "ada"}, 0, True), ({"of": "nobody"}, 0, False), ({"of": "ada"}, 1, True),
+    ]  # fmt: skip
+    assert store.kept[0].answer == ["ada", 2]
+
+
+def test_a_tape_that_cannot_be_written_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """The answers of a control that serves count, whatever becomes of its tape."""
+
+    class Full(MemoryStore):
+        def replace_all(self, entries: Iterable[TapeEntry]) -> None:
+            raise OSError("no space left")
+
+    found = doors(Full(), SERVES)
+    assert found.call("bank", "balance", {"of": "ada"}) == ["ada", 1]
+    found.keep()
+    assert [record.message for record in caplog.records] == ["tape.unwritten"]
