@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from shadow import drill_commands
+from shadow import drill_commands, rehearse_commands
 from tickover.errors import ConfigurationError
 from tickover.ground.settings import get_settings
 
@@ -245,4 +245,12 @@ def recompare(run: str | None, rules_file: str, as_json: bool) -> None:
         click.echo("  no tick would be judged differently")
 
 
-COMMANDS: list[click.Command] = [shadow, runs, diff, findings, recompare, *drill_commands.COMMANDS]
+COMMANDS: list[click.Command] = [
+    shadow,
+    runs,
+    diff,
+    findings,
+    recompare,
+    *drill_commands.COMMANDS,
+    *rehearse_commands.COMMANDS,
+]

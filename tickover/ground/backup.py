@@ -15,7 +15,6 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import psycopg2
 from psycopg2 import sql
@@ -24,6 +23,7 @@ from tickover import __version__
 from tickover.errors import ConfigurationError, InfrastructureError
 from tickover.ground.postgres import embedded_tools
 from tickover.ground.raw import connect_raw, parse_dsn
+from tickover.ground.scratch import scratch_database
 from tickover.ground.secrets import redact_url
 
 DUMP, MANIFEST = "database.dump", "manifest.json"
@@ -140,23 +140,10 @@ def restore(url: str, folder: Path) -> Manifest:
 def prove(url: str, folder: Path) -> Manifest:
     """Restore a backup into a database made for it on the same server, compare, and drop that database.
 
-    Raises BackupUnsound, or ConfigurationError where the user may not create a database.
+    Raises BackupUnsound, and what `scratch_database` raises.
     """
-    name = f"tickover_proof_{uuid.uuid4().hex[:12]}"
-    with closing(connect_raw(url, application_name="tickover proof")) as connection, connection.cursor() as do:
-        connection.rollback()
-        connection.autocommit = True
-        try:
-            do.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
-        except psycopg2.errors.InsufficientPrivilege as error:
-            raise ConfigurationError(
-                "the database's user may not create a database, so no backup can be proved; let it: "
-                "ALTER USER ... CREATEDB"
-            ) from error
-        try:
-            return restore(urlsplit(url)._replace(path=f"/{name}").geturl(), folder)
-        finally:
-            do.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    with scratch_database(url, "tickover_proof") as made:
+        return restore(made, folder)
 
 
 def _rows(do: Any) -> dict[str, int]:
