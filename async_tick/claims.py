@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from async_tick import sql
-from async_tick.connection import LOST, Connection
+from async_tick.connection import LOST, Connection, again_after_loss
 from tickover.canonical import Json, parse
 from tickover.effects import Effect
 from tickover.errors import InfrastructureError
@@ -70,7 +70,9 @@ class Claims:
         """The step, held until `limit_s` from now at most; None if there is nothing to claim."""
         token = str(uuid.uuid4())
         values = (execution_id, step, token, self._owner, self._lease_s, limit_s)
-        rows = self._connection.rows(sql.CLAIM, values)
+        # Each thread has a connection of its own, and finds it lost when it has its next hint after a restart of the
+        # server. The hint must not be lost with it; a claim of which nobody knows runs out with its lease.
+        rows = again_after_loss(lambda: self._connection.rows(sql.CLAIM, values), waits=True)
         if not rows:
             return None
         row = rows[0]
@@ -130,7 +132,7 @@ class Claims:
     def retry(self, claim: Claim, error: str, *, wait_s: float = 0.0, fallback: bool = False) -> bool:
         """Give the step back for another attempt after `wait_s`, or to its fallback; False if the token was lost."""
         values = (claim.ground.workflow_id, claim.step, claim.token, error, wait_s, fallback)
-        return bool(self._connection.rows(sql.RETRY, values)[0][0])
+        return bool(again_after_loss(lambda: self._connection.rows(sql.RETRY, values), waits=True)[0][0])
 
 
 def _effects_document(effects: Sequence[Effect]) -> str:

@@ -36,12 +36,15 @@ def telling_loss() -> Iterator[None]:
         raise
 
 
-def again_after_loss(act: Callable[[], T], timeout_s: float = LOSS_TIMEOUT_S) -> T:
-    """What `act` gives, which may be done twice: again, for as long as `timeout_s`, where the connection was lost."""
-    try:
-        return act()
-    except LOST:
-        deadline = time.monotonic() + timeout_s
+def again_after_loss(act: Callable[[], T], *, waits: bool = False, timeout_s: float = LOSS_TIMEOUT_S) -> T:
+    """What `act` gives, which may be done twice: again, for as long as `timeout_s`, where the connection was lost.
+    waits: also where there was none to begin with."""
+    deadline = time.monotonic() + timeout_s
+    if not waits:
+        try:
+            return act()
+        except LOST:
+            pass
     while True:
         try:
             return act()

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from reports import text
 from reports.aggregates import Group
 from reports.evidence import BAD, Counts, RunState, gather, middle_ranks, read_counts, run_state
+from reports.faults import fault_facts
 from reports.lifting import hidden_by_rule, lift
 from reports.model import (
     BurstFacts,
@@ -90,7 +91,7 @@ def build(store: Store, name: str | None, policy: Policy, source: str, *, now: d
         findings=tuple(_finding(store, record, each) for each in found[:MOST_FINDINGS]),
         findings_total=len(found),
         speed=_speed(record, counts),
-        faults=(),
+        faults=fault_facts(counts.faults),
         strata=_strata(lift(groups, record.graph, record.rules.expired(now.date())), policy),
         dependence=verdict.dependence,
         bursts=_bursts(counts),

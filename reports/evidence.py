@@ -15,12 +15,14 @@ from reports import text
 from reports.aggregates import Aggregates, Episodes, Group, Hour, Slower, snapshot
 from reports.counting import failure_pairs, step_tallies, whole_tally
 from reports.earlier import EarlierCounts, read_earlier, tally_earlier
+from reports.faults import fault_counts, fault_trials
 from reports.lifting import damage, lift
 from reports.models import TickEvidence
 from reports.policy import Policy
 from reports.statistics import quantile_ranks
 from reports.tally import Bare, Bursts, Evidence, Noise, Quantile, Tally
 from shadow.compare import Kind
+from shadow.drill_store import KindCounts
 from shadow.noise_store import noise_counts
 from shadow.observation import Graph
 from shadow.signature import Finding, findings
@@ -68,6 +70,7 @@ class Counts:
     rules: Mapping[str, int]
     noise: Mapping[str, tuple[int, int, int, int]]
     earlier: EarlierCounts
+    faults: tuple[KindCounts, ...] = ()
 
     @property
     def n(self) -> int:
@@ -93,6 +96,7 @@ def read_counts(store: Store, record: RunRecord, policy: Policy) -> Counts:
         rules = pool.submit(counted.rules)
         noise = pool.submit(noise_counts, store.engine, record.run)
         earlier = pool.submit(read_earlier, store, record, name)
+        faults = pool.submit(fault_counts, store, record, policy)
         episodes = pool.submit(counted.episodes, BAD, EPISODE_GAP)
         n = sum(group.count for group in groups.result())
         ranks = sorted(_ranks(n, policy.alpha))
@@ -102,7 +106,7 @@ def read_counts(store: Store, record: RunRecord, policy: Policy) -> Counts:
             groups=tuple(groups.result()), found=findings(sightings.result()), scheduled=scheduled.result()[0],
             overran=scheduled.result()[1], slower=slower.result(), blocks=blocks.result(), episodes=episodes.result(),
             hours=tuple(hours.result()), control=control, candidate=candidate, ratios=tuple(ratios.result()),
-            rules=rules.result(), noise=noise.result(), earlier=earlier.result(),
+            rules=rules.result(), noise=noise.result(), earlier=earlier.result(), faults=faults.result(),
         )  # fmt: skip
 
 
@@ -162,6 +166,7 @@ def gather(
         deadline=deadline if plan.interval_s > 0 else Tally(),
         quantiles=_quantiles(counts, policy.alpha),
         strata=dict(sorted(strata.items())),
+        faults=fault_trials(counts.faults, record, policy),
         bursts=Bursts(longest_streak=counts.episodes.longest_streak, episodes=counts.episodes.count),
         # A run that kept nothing of what was watched has shown nothing about it.
         unobserved=tuple(record.surface["unobserved"] if record.surface else [NO_SURFACE]),

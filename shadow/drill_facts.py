@@ -136,6 +136,9 @@ def _effects(workflow: Workflow, outcome: Outcome, calm: SideRun, run: SideRun) 
     if outcome is Outcome.FAILED:
         # The system says itself that there is nothing: what is there all the same is half a tick.
         return 0, doubled, len(run.effects)
+    if run.seen is None and run.system is System.ASYNC:
+        # It has not ended, and goes on: nothing of it counts yet, and nothing is lost.
+        return 0, doubled, 0
     if outcome is Outcome.LOST:
         return (wanted - found).total(), doubled, len(run.effects)
     assert run.seen is not None

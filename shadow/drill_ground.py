@@ -31,8 +31,9 @@ from tickover.ground.redis_server import RedisServer
 # One that is struck and one that takes over, and the threads of each: as many as a tick has parallel steps.
 WORKERS, THREADS = 2, 4
 # The lease of a worker in a drill, and its heartbeat, in seconds: a paused worker's step is taken over in this time
-# instead of the half minute that is the default. The difference is added to what a trial took.
-LEASE_S, HEARTBEAT_S = 3.0, 0.5
+# instead of the half minute that is the default. The difference is added to what a trial took. It is longer than a
+# restart of PostgreSQL, which must not cost a worker its steps.
+LEASE_S, HEARTBEAT_S = 6.0, 1.0
 _ROOT = Path(__file__).resolve().parents[1]
 
 
