@@ -94,8 +94,10 @@ class StepRunner:
             self._liveness.drop(claim.token)
 
     def _complete(self, claim: Claim, status: str, **more: Any) -> Completion:
-        done = self._claims.complete(claim, status, **more)
         fault = armed(claim.ground.harness, claim.ground.execution_id)
+        if fault is not None and status == "done":
+            fault.committing(claim.step)
+        done = self._claims.complete(claim, status, **more)
         if fault is not None:
             fault.note(
                 "committed", step=claim.step, attempt=claim.attempt, phase=claim.phase, status=status,
@@ -181,7 +183,7 @@ def _fault_point(fault: Fault | None, claim: Claim) -> contextlib.AbstractContex
     if claim.phase == "fallback":
         fault.note("entered", step=claim.step, attempt=claim.attempt, phase=claim.phase)
         return contextlib.nullcontext()
-    return fault.around(claim.step, claim.attempt)
+    return fault.around(claim.step, claim.attempt, commits=True)
 
 
 def _broken_door(fault: Fault, step: str, call: CallPort) -> CallPort:

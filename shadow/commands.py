@@ -178,10 +178,15 @@ def findings(run: str | None, as_json: bool) -> None:
 @click.argument("tick", type=int)
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def diff(run: str, tick: int, as_json: bool) -> None:
-    """Show both systems' outputs, effects and timeline of one tick."""
+    """Show both systems' outputs, effects and timeline of one tick; of a drill and one of its trials likewise."""
+    from shadow.drill_text import trial_document, trial_lines
     from shadow.session import open_store
 
     with open_store() as store:
+        trial = trial_document(store.engine, run, tick)
+        if trial is not None:
+            click.echo(json.dumps(trial) if as_json else "\n".join(trial_lines(trial)))
+            return
         name = store.run(run).run
         comparison = store.comparison(name, tick)
         if comparison is None:

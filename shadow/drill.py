@@ -31,10 +31,13 @@ from tickover.workflow import Workflow
 
 # Ticks of the run that trials start from; each is run once undisturbed by both systems.
 POOL = 6
-# How often an undisturbed run is tried: on a busy machine a scaled step can overrun its limit by itself.
-CALM_ATTEMPTS = 3
+# How often an undisturbed run is tried, and a fault where it did not strike: on a busy machine a scaled step can
+# overrun its limit by itself.
+ATTEMPTS = 3
 # A step that has this share of its limit left can be slowed down; it is then made to take this share of it.
 IDLE, SLOW = 0.6, 0.85
+# How often a process is killed or paused when its step's work is done and not yet committed, rather than before.
+AT_COMMIT = 0.5
 
 Sides = Mapping[System, SideFacts]
 Tell = Callable[[int, Shot, int, Sides], None]
@@ -90,7 +93,10 @@ class DrillGround:
             "slow_step": max(0.0, SLOW * limit_s - work_s - delay_s),
             "model_outage": retry.wait_s(1, 0) * self.time_scale,
         }
-        return {"kind": shot.kind, "step": step, "delay_s": delay_s, "length_s": length_s.get(shot.kind, 0.0)}
+        return {
+            "kind": shot.kind, "step": step, "delay_s": delay_s, "length_s": length_s.get(shot.kind, 0.0),
+            "at_commit": draw.random() < AT_COMMIT,
+        }  # fmt: skip
 
     def timing(self, step: str) -> Timing:
         """How the times of a trial in `step` are read."""
@@ -206,25 +212,37 @@ class Drill:
         self._store.begin_trial(self._drill.drill, number, shot, tick, order[0])
         sides: dict[System, tuple[SideFacts, Any]] = {}
         for system in order:
-            if system is System.ASYNC or has_counterpart(kind, home):
-                ran = trials.run(system, point, self._given.fault(shot, point))
-                found = facts(self._given.workflow, kind, step, calm[system], ran, self._given.timing(step))
-                sides[system] = (found, _document(found, ran))
+            if system is System.LEGACY and not has_counterpart(kind, home):
+                continue
+            ran = self._struck(system, shot, point, trials)
+            found = facts(self._given.workflow, kind, step, calm[system], ran, self._given.timing(step))
+            sides[system] = (found, _document(found, ran))
         self._store.keep_sides(self._drill.drill, number, sides)
         self._tell(number, shot, tick, {system: found for system, (found, _) in sides.items()})
+
+    def _struck(self, system: System, shot: Shot, point: StartingPoint, trials: TrialRunner) -> SideRun:
+        """A run in which the fault struck: where it did not, there was nothing to recover from."""
+        for _ in range(ATTEMPTS):
+            ran = trials.run(system, point, self._given.fault(shot, point))
+            if ran.is_struck:
+                return ran
+        raise InfrastructureError(
+            f"{shot.kind} did not strike step {shot.step()} of tick {point.tick} in {system.value}, {ATTEMPTS} "
+            "times; the step was not reached: see the drill's logs"
+        )
 
     def _undisturbed(self, system: System, point: StartingPoint, trials: TrialRunner) -> SideRun:
         known = self._calm.get((point.tick, system))
         if known is not None:
             return known
-        for _ in range(CALM_ATTEMPTS):
+        for _ in range(ATTEMPTS):
             ran = trials.run(system, point)
             if ran.seen is not None and ran.seen.is_whole:
                 self._calm[point.tick, system] = ran
                 return ran
         why = "it did not answer" if ran.seen is None else ran.seen.error or f"steps {ran.seen.trouble} gave up"
         raise InfrastructureError(
-            f"tick {point.tick} did not end well in {system.value} without any fault, {CALM_ATTEMPTS} times "
+            f"tick {point.tick} did not end well in {system.value} without any fault, {ATTEMPTS} times "
             f"({why}); leave the machine more to itself, or use a larger --time-scale"
         )
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from shadow.drill_trial import SideRun
 from shadow.faults import FaultKind
-from shadow.observation import TROUBLE, Outcome, StepStatus
+from shadow.observation import TROUBLE, Observation, Outcome, StepStatus
 from tickover.canonical import canonical_text
 from tickover.execution import System
 from tickover.workflow import Workflow
@@ -86,14 +86,12 @@ def facts(
 
 def _not_recovered(workflow: Workflow, kind: FaultKind, step: str, calm: SideRun, run: SideRun) -> str:
     """Why the system did not recover; empty if it did."""
-    if not any(event["event"] == "struck" for event in run.ledger):
-        return "the fault did not strike"
     if run.seen is None:
         return run.unended
     if kind.name == "permanent_error":
         return _not_confined(workflow, step, calm, run)
     if run.seen.outcome is not Outcome.DONE:
-        return f"the tick is {run.seen.outcome.value}: {run.seen.error}"
+        return _ended(run.seen)
     assert calm.seen is not None
     for name, before in calm.seen.steps.items():
         after = run.seen.steps[name]
@@ -106,6 +104,11 @@ def _not_recovered(workflow: Workflow, kind: FaultKind, step: str, calm: SideRun
     return ""
 
 
+def _ended(seen: Observation) -> str:
+    # Where its log is stands in the error of a lost process; the drill's own logs say more.
+    return f"the tick is {seen.outcome.value}: {str(seen.error).partition('; see ')[0]}"
+
+
 def _not_confined(workflow: Workflow, step: str, calm: SideRun, run: SideRun) -> str:
     assert run.seen is not None and calm.seen is not None
     declared = workflow.step(step)
@@ -114,7 +117,7 @@ def _not_confined(workflow: Workflow, step: str, calm: SideRun, run: SideRun) ->
             return f"a critical step failed, and the tick is {run.seen.outcome.value}"
         return "the failed tick has left effects behind" if run.effects else ""
     if run.seen.outcome is not Outcome.DONE:
-        return f"the tick is {run.seen.outcome.value}: {run.seen.error}"
+        return _ended(run.seen)
     wanted = StepStatus.FALLBACK if declared.fallback is not None else StepStatus.FAILED
     found = run.seen.steps[step].status
     if found is not wanted:

@@ -66,6 +66,11 @@ class SideRun:
     ledger: tuple[dict[str, Any], ...] = field(default=())
     unended: str = ""
 
+    @property
+    def is_struck(self) -> bool:
+        """Whether the fault struck: otherwise this was no trial of it."""
+        return any(event["event"] == "struck" for event in self.ledger)
+
 
 class TrialRunner:
     """Runs ticks of both systems on a drill's ground."""

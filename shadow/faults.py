@@ -25,8 +25,9 @@ class FaultKind:
 
     what: what it does. window_s: seconds within which the step must run again, fixed beforehand; time counts `since`
     the fault, or since the step's limit where nothing is wrong before that. steps: which steps it can strike: any,
-    the first ones, those with port calls, those that are told of by a hint, or those with time left. on_legacy: what
-    it is there; empty where the old system has no counterpart. power: what the drill must be able to do.
+    the first ones (a worker goes on with others without being told), those with port calls, or those with time left.
+    on_legacy: what it is there; empty where the old system has no counterpart. power: what the drill must be able to
+    do.
     """
 
     name: str
@@ -89,14 +90,14 @@ KINDS: Mapping[str, FaultKind] = {
         ),
         FaultKind(
             name="broker_restart", what="Redis gets SIGKILL and starts empty as the step's hint is sent", window_s=30,
-            on_legacy="", steps="with a hint", power="a Redis of its own",
+            on_legacy="", steps="first", power="a Redis of its own",
         ),
         FaultKind(
             name="duplicated_hint", what="the step's hint is sent twice", window_s=15, on_legacy="",
-            steps="with a hint", power="none",
+            steps="first", power="none",
         ),
         FaultKind(
-            name="lost_hint", what="the step's hint is not sent", window_s=15, on_legacy="", steps="with a hint",
+            name="lost_hint", what="the step's hint is not sent", window_s=15, on_legacy="", steps="first",
             power="none",
         ),
     )
@@ -229,9 +230,6 @@ def _can_strike(workflow: Workflow, kind: FaultKind, name: str, calling: set[str
         return not step.needs
     if kind.steps == "with port calls":
         return name in calling
-    if kind.steps == "with a hint":
-        # A worker goes on with a ready step of the same queue without one.
-        return not step.needs or all(workflow.step(need).queue != step.queue for need in step.needs)
     return kind.steps != "with time left" or name in idle
 
 

@@ -47,8 +47,9 @@ class Fault:
     """One armed fault, or (kind "") the ledger alone; immutable.
 
     step: where it strikes. folder: holds the ledger, and what says that it has struck or may go on. delay_s: from the
-    step's entry to the strike. length_s: of a hang, a slow step, an outage; all in seconds of real time. quiet:
-    a block in which this module's own files are not observed.
+    step's entry to the strike. length_s: of a hang, a slow step, an outage; all in seconds of real time. at_commit:
+    strike when the step's work is done and nothing is committed. quiet: a block in which this module's own files are
+    not observed.
     """
 
     kind: str
@@ -56,6 +57,7 @@ class Fault:
     folder: str
     delay_s: float = 0.0
     length_s: float = 0.0
+    at_commit: bool = False
     quiet: Callable[[], AbstractContextManager[object]] = field(default=contextlib.nullcontext, compare=False)
 
     def note(self, event: str, **more: Any) -> None:
@@ -97,14 +99,18 @@ class Fault:
     # The fault points
 
     @contextlib.contextmanager
-    def around(self, step: str, attempt: int = 1) -> Iterator[None]:
-        """Around the work of a step. Raises InjectedFault for an error that is to be."""
+    def around(self, step: str, attempt: int = 1, *, commits: bool = False) -> Iterator[None]:
+        """Around the work of a step. commits: `committing` follows. Raises InjectedFault for an error that is to be."""
         self.note("entered", step=step, attempt=attempt)
         if step != self.step:
             yield
         elif self.kind in AT_ENTRY:
             self._at_entry()
             yield
+        elif self.kind in MEANWHILE and self.at_commit:
+            yield
+            if not commits:
+                self._meanwhile()
         elif self.kind in MEANWHILE:
             timer = threading.Timer(self.delay_s, self._meanwhile)
             timer.daemon = True
@@ -142,6 +148,11 @@ class Fault:
             os.kill(os.getppid(), signal.SIGKILL)
         else:
             os.kill(os.getpid(), signal.SIGSTOP if self.kind == "paused_process" else signal.SIGKILL)
+
+    def committing(self, step: str) -> None:
+        """Between a step's work and its commit."""
+        if self.at_commit and step == self.step and self.kind in MEANWHILE:
+            self._meanwhile()
 
     def calling(self, step: str) -> bool:
         """Before a port call: whether its answer is to be broken. Raises ConnectionRefusedError in an outage."""
