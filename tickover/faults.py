@@ -100,7 +100,7 @@ class Fault:
 
     @contextlib.contextmanager
     def around(self, step: str, attempt: int = 1, *, commits: bool = False) -> Iterator[None]:
-        """Around the work of a step. commits: `committing` follows. Raises InjectedFault for an error that is to be."""
+        """Around the work of a step. commits: `committing` follows. Raises InjectedFault."""
         self.note("entered", step=step, attempt=attempt)
         if step != self.step:
             yield
