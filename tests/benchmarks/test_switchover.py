@@ -96,7 +96,7 @@ def test_the_pause_between_ticks(bench: Bench, benchmark: BenchmarkFixture) -> N
     def there_and_back() -> None:
         bench.ticks_of("legacy")
         for _ in range(MOVES):
-            bench.crew.start("switch", reason="bench")
+            bench.crew.start("switch", reason="bench", budget=None)
             bench.ticks_of("async")
             bench.crew.start("rollback", "rollback", *bench.place, "--reason", "bench")
             bench.ticks_of("legacy")
@@ -119,7 +119,7 @@ def test_a_rollback_with_every_worker_dead(bench: Bench, benchmark: BenchmarkFix
     def trials() -> None:
         bench.ticks_of("legacy")
         for _ in range(TRIALS):
-            bench.crew.start("switch", reason="bench")
+            bench.crew.start("switch", reason="bench", budget=None)
             bench.ticks_of("async")
             bench.worker.send(9)
             until(lambda: not bench.worker.alive())

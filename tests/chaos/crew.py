@@ -93,13 +93,15 @@ class Crew:
         )  # fmt: skip
         assert self._answer() == "ready"
 
-    def start(self, kind: str, *arguments: str, boundaries: int = 0, number: int = 0, **more: Any) -> Party:
+    def start(
+        self, kind: str, *arguments: str, boundaries: int = 0, number: int = 0, aim: str = "", **more: Any
+    ) -> Party:  # fmt: skip
         """A party that runs a command (`arguments`), or what its kind says.
 
-        boundaries, number: at which boundary it is to give itself which signal; 0 for never.
+        boundaries, number, aim: at which boundary it is to give itself which signal, as in `Party.arm`; 0 for never.
         """
         path = self.scratch / f"{kind}-{next(self._numbers)}.fuse"
-        path.write_bytes(fuse(boundaries, number))
+        path.write_bytes(fuse(boundaries, number, aim))
         request = {
             "kind": kind, "arguments": arguments, "fuse": str(path), "boundaries": str(self.boundaries),
             "log": str(self.scratch / f"{kind}.log"), "defect": self.defect, **more,

@@ -35,9 +35,13 @@ PRELOADED = (
     "cli", "async_tick.commands", "async_tick.celery_app", "async_tick.loop", "async_tick.serving",
     "async_tick.route", "async_tick.rollback", "async_tick.sweeper", "async_tick.steps",
     "tickover.ground.migrate", "migrations", "tickover.ground.database", "tickover.boundary.child",
+    "shadow.switchover", "async_tick.guarding",
     "celery.bin.worker", "celery.worker", "celery.apps.worker", "celery.concurrency.thread",
     "kombu.transport.redis", "tests.chaos.storm_job",
 )  # fmt: skip
+
+# Where a guardrail is set: a tick that took longer is a slow one, in milliseconds.
+SLOW_MS = 60.0
 
 # Defects to plant: what statements are rewritten to, and what is done before the party begins.
 REWRITES = {
@@ -74,14 +78,22 @@ def _plant(defect: str | None) -> None:
         Server._hand_over = lambda *arguments, **named: None  # type: ignore[method-assign]
 
 
-def _move(to: str, reason: str) -> None:
+def _switch(reason: str, budget: int | None) -> None:
+    """What `tickover switchover` does once its checks are through. budget: of slow ticks; None for no guardrails."""
     from async_tick import route
-    from tickover.execution import System
+    from async_tick.guardrails import Guardrails
+    from shadow.switch_store import Basis
+    from shadow.switchover import switch
+    from tests.chaos.storm_job import RUN
 
     seen = route.read_route()
-    if to == "async" and seen.holds:
+    if seen.holds:
         raise route.Held("held already when the decision was made")
-    route.move(seen, System(to), author="storm", reason=reason)
+    basis = Basis(
+        run=RUN, home="home", evidence_run=None, policy="storm", verdict=None, failed=(), backup=None, quiet_hours=1.0
+    )  # fmt: skip
+    guardrails = None if budget is None else Guardrails(slow=budget, baseline_ms=SLOW_MS, latency_factor=1.0)
+    switch(seen, [], basis, reason=reason, author="storm", guardrails=guardrails)
 
 
 def _worker(name: str) -> None:
@@ -106,7 +118,7 @@ def _live(party: dict[str, Any]) -> int:
         stepping.install(_hook(party), REWRITES.get(party.get("defect") or "", {}))
         _plant(party.get("defect"))
     if party["kind"] == "switch":
-        _move("async", party["reason"])
+        _switch(party["reason"], party["budget"])
         return 0
     if party["kind"] == "worker":
         _worker(party["name"])

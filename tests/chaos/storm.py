@@ -7,9 +7,12 @@ not the same one: the judge needs no more than what happened.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import signal
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import psutil
 
@@ -19,8 +22,9 @@ from tests.chaos.storm_journal import JOURNAL
 from tests.chaos.storm_judge import Verdict, judge
 from tests.chaos.storm_world import STUCK_S, Stuck, World
 
-# Statements and commits of a move, each with a boundary before and after it; a fuse may also burn past the last one.
-SWITCH_BOUNDARIES, ROLLBACK_BOUNDARIES, LOOP_BOUNDARIES = 24, 60, 40
+# What a move consists of, each with a boundary before and after it; how many boundaries the commands have about.
+STATEMENTS = ("SELECT pg_advisory_xact_lock(", "UPDATE route SET owner", "INSERT INTO route_history", "COMMIT")
+SWITCH_BOUNDARIES, ROLLBACK_BOUNDARIES, LOOP_BOUNDARIES = 24, 80, 40
 # Where a writer asks for the right to write, where it has written and not committed, and where an effect is out and
 # not yet marked as delivered.
 AIMS = ("before SELECT pg_advisory_xact_lock_shared", "INSERT INTO states", "before UPDATE outbox")
@@ -36,7 +40,8 @@ class Weather:
     """What a storm is made of: each number is the chance that a move meets it; immutable.
 
     mover, loop, legacy, worker, broker: who is killed or paused. gone: nobody is there while the route moves. cut: a
-    session is ended. hold, rival: somebody holds the route, or moves it too, at the same time.
+    session is ended. hold, rival: somebody holds the route, or moves it too, at the same time. guarded: a guardrail
+    sends the route back by itself.
     """
 
     mover: float = 0.4
@@ -48,9 +53,10 @@ class Weather:
     broker: float = 0.04
     hold: float = 0.15
     rival: float = 0.15
+    guarded: float = 0.3
 
 
-CALM = Weather(mover=0, loop=0, gone=0, legacy=0, worker=0, cut=0, broker=0, hold=0, rival=0)
+CALM = Weather(mover=0, loop=0, gone=0, legacy=0, worker=0, cut=0, broker=0, hold=0, rival=0, guarded=0)
 
 
 @dataclass(kw_only=True)
@@ -58,6 +64,24 @@ class Storm(World):
     """A storm over a world."""
 
     weather: Weather = field(default_factory=Weather)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        # One boundary after another, so that a long storm has met each of them: those of the move, which are few, and
+        # all that a command has by their number, in turn.
+        self._boundaries = {
+            (to, number): self._in_turn(count)
+            for to, count in (("async", SWITCH_BOUNDARIES), ("legacy", ROLLBACK_BOUNDARIES))
+            for number in (signal.SIGKILL, signal.SIGSTOP)
+        }
+
+    def _in_turn(self, count: int) -> Iterator[dict[str, Any]]:
+        moves = [f"{when} {statement}" for when in ("before", "after") for statement in STATEMENTS]
+        aims = itertools.cycle(self.draw.sample(moves, len(moves)))
+        numbers = itertools.cycle(self.draw.sample(range(1, count + 1), count))
+        while True:
+            yield {"boundaries": 1, "aim": next(aims)}
+            yield {"boundaries": next(numbers)}
 
     def run(self, moves: int) -> Verdict:
         """Move the route until it has `moves` new epochs, calm down, and judge."""
@@ -98,12 +122,12 @@ class Storm(World):
     def _mover(self, to: str) -> Party:
         draw, fuse = self.draw, {}
         if draw.random() < self.weather.mover:
-            boundaries = SWITCH_BOUNDARIES if to == "async" else ROLLBACK_BOUNDARIES
             number = draw.choice((signal.SIGKILL, signal.SIGSTOP))
-            fuse = {"boundaries": draw.randint(1, boundaries), "number": number}
+            fuse = {"number": number, **next(self._boundaries[to, number])}
         reason = f"storm {self.number}"
         if to == "async":
-            party = self.crew.start("switch", **fuse, reason=reason)
+            budget = draw.randint(0, 3) if draw.random() < self.weather.guarded else None
+            party = self.crew.start("switch", **fuse, reason=reason, budget=budget)
         else:
             forced = ["--force"] if draw.random() < 0.4 else []
             party = self.crew.start("rollback", "rollback", *self._place(), "--reason", reason, *forced, **fuse)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.crew import Crew
-from tests.chaos.storm import CALM, Storm, Weather
+from tests.chaos.storm import CALM, STATEMENTS, Storm, Weather
 from tests.chaos.storm_judge import Verdict
 from tests.chaos.storm_world import boundaries_hit, scratch_environment
 from tickover.ground.raw import connect_raw
@@ -50,6 +50,17 @@ def _tell(storm: Storm, verdict: Verdict) -> None:
     print(verdict)
 
 
+def _missed(storm: Storm) -> list[str]:
+    """Boundaries of the move at which nobody was killed, or nobody paused."""
+    hits = boundaries_hit(storm.crew)
+    return [
+        f"{kind} {number} {when} {statement}"
+        for kind in ("switch", "rollback") for number in ("SIGKILL", "SIGSTOP")
+        for when in ("before", "after") for statement in STATEMENTS
+        if not any(name.startswith(f"{when} {statement}") for name in hits.get((kind, number), ()))
+    ]  # fmt: skip
+
+
 def test_calm(make_storm: MakeStorm) -> None:
     """Without faults nothing is lost, and nothing is delivered twice."""
     storm = make_storm(_seed(), CALM)
@@ -71,6 +82,8 @@ def test_storm(make_storm: MakeStorm, moves: int) -> None:
     _tell(storm, verdict)
     assert verdict.violations == [] and verdict.checked is not None and verdict.checked.sound, verdict.checked
     assert verdict.moves >= moves and verdict.ticks["async done"] > moves // 4
+    if moves >= 1_000:
+        assert _missed(storm) == []
 
 
 @pytest.mark.chaos
