@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from async_tick import sql
+from async_tick import hints, sql
 from async_tick.connection import Pool, again_after_loss
 from async_tick.listener import listener
 from async_tick.outcome import ExecutionOutcome, read_outcome
@@ -88,7 +88,8 @@ def _publish(workflow: Workflow, execution_id: str, steps: list[str], fault: Fau
     from async_tick.celery_app import app
     from async_tick.tasks import publish
 
-    publish(app, workflow, execution_id, steps, fault)
+    if steps:
+        hints.send(lambda: publish(app, workflow, execution_id, steps, fault))
 
 
 def outcome(execution_id: str) -> ExecutionOutcome:

@@ -9,11 +9,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import psutil
 import pytest
+import redis
 
 from tests.integration.engine_support import StartWorker, until
 from tests.integration.route_job import job, read_state, write_state
 from tickover.boundary.observation import LegacyRequest
+from tickover.ground.servers import Endpoints
 
 WORKLOAD = "tests.integration.route_job:job"
 
@@ -165,3 +168,27 @@ def test_the_old_system_stands_by_while_the_new_one_is_in_charge(
     assert begun == [3] and legacy.starts == 3
     assert [row[1] for row in rows()] == ["legacy", "async", "async", "legacy", "legacy"]
     assert [entry for entry in entries(tmp_path / "home") if entry[1] == "async"] == [[1, "async"], [2, "async"]]
+
+
+def test_a_rollback_needs_no_broker_that_answers(
+    loop: Any, start_worker: StartWorker, tmp_path: Path, servers: Endpoints
+) -> None:
+    """Redis is there and does not answer, which keeps whoever talks to it waiting: the old system runs on after a
+    rollback all the same."""
+    start_worker("seven", pool="threads", TICKOVER_WORKLOAD=WORKLOAD)
+    assert servers.redis_url is not None
+    with closing(redis.Redis.from_url(servers.redis_url)) as client:
+        broker = psutil.Process(client.info()["process_id"])
+    move("async")
+    server = threading.Thread(target=lambda: loop.serve(None, lambda end, late: None))
+    server.start()
+    try:
+        until(lambda: len(rows()) > 2)
+        broker.suspend()
+        until(lambda: rows()[-1][2] is None and len({len(rows()) for _ in range(50)}) == 1)
+        move("legacy")
+        until(lambda: rows()[-1][1:] == ("legacy", "done"), 30.0)
+    finally:
+        broker.resume()
+        loop.stopped.set()
+        server.join(30)
