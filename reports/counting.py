@@ -40,7 +40,7 @@ def step_tallies(
     """
     # Letters stand in the order of the names' bytes.
     place = {step: index for index, step in enumerate(sorted(order, key=lambda name: name.encode()))}
-    n, bad, unverified, hidden = (dict.fromkeys(order, 0) for _ in range(4))
+    n, bad, unverified, hidden, not_applied = (dict.fromkeys(order, 0) for _ in range(5))
     unknown = missing
     for group, shown in zip(groups, bare or groups, strict=True):
         if group.kind == Kind.NOT_COMPARED:
@@ -49,6 +49,7 @@ def step_tallies(
             continue
         for step, index in place.items():
             letter = group.steps[index]
+            not_applied[step] += group.count if letter == "N" else 0
             if letter in "ED":
                 n[step] += group.count
                 if group.kind == Kind.UNVERIFIED:
@@ -60,7 +61,7 @@ def step_tallies(
     return {
         step: Tally(
             n=n[step], bad=bad[step], hidden=hidden[step], unverified=unverified[step],
-            unknown=unknown if n[step] else 0,
+            unknown=unknown if n[step] else 0, not_applied=not_applied[step],
         )
         for step in order
     }  # fmt: skip

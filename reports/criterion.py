@@ -62,14 +62,15 @@ class Criterion:
     @property
     def passes(self) -> bool:
         """Whether it is no obstacle to READY."""
-        return self.status is Status.PASS or not self.critical
+        return self.status is Status.PASS or not (self.critical or self.status is Status.FAIL)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Question:
     """A criterion before it is judged; immutable. counts: value -> how often, the worst case where unknown.
     best: the counts if all unknown ones were good. per: ticks that one counted value stands for. share: of the run's
-    ticks that are counted (a step that seldom applies). what: completes "at most 0.49 % of ticks ..."."""
+    ticks that are counted (a step that seldom applies). what: completes "at most 0.49 % of ticks ...". condemns: may
+    prove NOT_READY though READY does not wait for it."""
 
     name: str
     title: str
@@ -84,16 +85,31 @@ class Question:
     per: int = 1
     share: float = 1.0
     of: str = "ticks"
+    condemns: bool = False
+
+    @property
+    def decides(self) -> bool:
+        """Whether the verdict can rest on it, one way or the other."""
+        return self.rule.critical or self.condemns
 
 
 def of_tally(
-    name: str, title: str, group: str, rule: Rule, tally: Tally, what: str, *, of: str = "ticks", share: float = 1.0
+    name: str,
+    title: str,
+    group: str,
+    rule: Rule,
+    tally: Tally,
+    what: str,
+    *,
+    of: str = "ticks",
+    share: float = 1.0,
+    condemns: bool = False,
 ) -> Question:
     """A question about a share of ticks. Unknown ticks are bad in the worst case."""
     good = tally.n - tally.bad
     return Question(
         name=name, title=title, group=group, rule=rule, lo=0.0, hi=1.0, what=what, unknown=tally.unknown, of=of,
-        share=share, counts={1.0: tally.bad + tally.unknown, 0.0: good},
+        share=share, condemns=condemns, counts={1.0: tally.bad + tally.unknown, 0.0: good},
         best={1.0: tally.bad, 0.0: good + tally.unknown},
     )  # fmt: skip
 
@@ -121,8 +137,8 @@ def of_blocks(name: str, title: str, group: str, rule: Rule, means: Mapping[floa
 def answer(question: Question, alpha: float, beta: float, warn: float = 20.0) -> Criterion:
     """The criterion as the counts decide it.
 
-    alpha: error of a pass. beta: error of a fail, divided already among the critical criteria. warn: the score above
-    which an advisory one is probably broken.
+    alpha: error of a pass. beta: error of a fail, divided already among the criteria that decide. warn: the score
+    above which an advisory one is probably broken.
     """
     counts, budget, lo, hi = question.counts, question.rule.budget, question.lo, question.hi
     n = sum(counts.values())
@@ -131,9 +147,9 @@ def answer(question: Question, alpha: float, beta: float, warn: float = 20.0) ->
         status = Status.NO_DATA
     elif evidence >= -math.log(alpha):
         status = Status.PASS
-    elif question.rule.critical and against >= -math.log(beta):
+    elif question.decides and against >= -math.log(beta):
         status = Status.FAIL
-    elif not question.rule.critical and against >= math.log(warn):
+    elif not question.decides and against >= math.log(warn):
         status = Status.WARN
     else:
         status = Status.OPEN

@@ -50,7 +50,8 @@ class Gates:
     hours: wall-clock hours at scale 1. ticks: compared ticks. ticks_per_stratum: of each kind of tick.
     trials_per_fault: drills of each kind of fault. completeness: share of started ticks that were compared. noise:
     share of ticks on which the old system may differ from itself, as an upper bound. faults: kinds of fault that must
-    have been drilled; others count if they were.
+    have been drilled; others count if they were. seldom: a step that applies on fewer than this share of the ticks,
+    and has no rule of its own, can prove NOT_READY and is not waited for.
     """
 
     hours: float
@@ -60,6 +61,7 @@ class Gates:
     completeness: float
     noise: float = DEFAULT_NOISE
     faults: tuple[str, ...] = ()
+    seldom: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -281,7 +283,7 @@ class _Reader:
 
         def number(name: str) -> float:
             found = self.number(f"gates.{name}", table.get(name))
-            if found < 0 or (name == "completeness" and found > 1):
+            if found < 0 or (name in ("completeness", "seldom") and found > 1):
                 raise self.bad(f"gates.{name}", f"must not be {found:g}")
             return found
 
@@ -298,6 +300,7 @@ class _Reader:
             hours=number("hours"), ticks=whole("ticks"), ticks_per_stratum=whole("ticks_per_stratum"),
             trials_per_fault=whole("trials_per_fault"), completeness=number("completeness"), faults=faults,
             noise=self.share("gates.noise", table) if "noise" in table else DEFAULT_NOISE,
+            seldom=number("seldom") if "seldom" in table else 0.0,
         )  # fmt: skip
 
     def guardrails(self, value: Any) -> Budgets:

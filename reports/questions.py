@@ -19,9 +19,13 @@ def questions(evidence: Evidence, policy: Policy) -> Iterator[Question]:
         "differ without an explanation",
     )  # fmt: skip
     for step, tally in evidence.steps.items():
+        rule = policy.step(step)
+        # Its differences count against whole ticks in any case; READY need not wait until it has applied often.
+        is_seldom = step not in policy.steps and 0 < tally.n < policy.gates.seldom * (tally.n + tally.not_applied)
         yield of_tally(
-            f"mismatch/{step}", f"Step {step}", "equality", policy.step(step), _excuse(tally, policy),
-            f"differ first in step {step}", share=max(tally.n, 1) / max(whole.n, tally.n, 1),
+            f"mismatch/{step}", f"Step {step}", "equality", replace(rule, critical=rule.critical and not is_seldom),
+            _excuse(tally, policy), f"differ first in step {step}",
+            share=max(tally.n, 1) / max(whole.n, tally.n, 1), condemns=rule.critical,
         )  # fmt: skip
     yield of_tally(
         "unverified", "Ticks that nothing could confirm", "equality", policy.unverified,

@@ -22,6 +22,7 @@ class Tally:
     n: ticks that can be told. bad: of these, those that count against the candidate. hidden: of these, those that an
     ignore rule hides and that are therefore not in `bad`. unverified: of these, those that nothing could confirm, not
     in `bad` either. unknown: ticks that were started and whose answer is not known, in none of the others.
+    not_applied: ticks on which a step did not apply in either system, in none of the others.
     """
 
     n: int = 0
@@ -29,6 +30,7 @@ class Tally:
     hidden: int = 0
     unverified: int = 0
     unknown: int = 0
+    not_applied: int = 0
 
     def __post_init__(self) -> None:
         _check(self, self.n, self.bad + self.hidden + self.unverified)
@@ -38,6 +40,7 @@ class Tally:
         return Tally(
             n=self.n + other.n, bad=self.bad + other.bad, hidden=self.hidden + other.hidden,
             unverified=self.unverified + other.unverified, unknown=self.unknown + other.unknown,
+            not_applied=self.not_applied + other.not_applied,
         )  # fmt: skip
 
 

@@ -90,7 +90,8 @@ def judge(evidence: Evidence, policy: Policy) -> Verdict:
     """The verdict that the evidence gives under the policy.
 
     READY needs every critical criterion, each at alpha (intersection-union, so no correction), and every gate.
-    NOT_READY needs one critical criterion broken at beta divided by their number (a union). It is not latched here:
+    NOT_READY needs one critical criterion, or a step that seldom applies, broken at beta divided by their number (a
+    union). It is not latched here:
     whoever stores verdicts keeps a NOT_READY for the version it was given for. Raises BadPolicy if the policy has a
     rule for a step that the workload does not have.
     """
@@ -101,7 +102,7 @@ def judge(evidence: Evidence, policy: Policy) -> Verdict:
     gates = (*find_gates(evidence, policy), *_version(evidence.earlier, together))
     vetoes = (*evidence.vetoes, *_damage(evidence))
     noisy = tuple(step for step, noise in evidence.noise.items() if is_noisy(noise, policy))
-    failed = [found for found in criteria if found.critical and found.status is Status.FAIL]
+    failed = [found for found in criteria if found.status is Status.FAIL]
     open_ = [found for found in criteria if not found.passes and found.status is not Status.FAIL]
     unmet = [gate for gate in gates if not gate.is_met]
     reasons = (
@@ -126,8 +127,8 @@ def judge(evidence: Evidence, policy: Policy) -> Verdict:
 
 def _criteria(evidence: Evidence, policy: Policy) -> tuple[Criterion, ...]:
     questions = list(ask(evidence, policy))
-    critical = sum(question.rule.critical for question in questions)
-    return tuple(answer(question, policy.alpha, policy.beta / max(1, critical)) for question in questions)
+    decisive = sum(question.decides for question in questions)
+    return tuple(answer(question, policy.alpha, policy.beta / max(1, decisive)) for question in questions)
 
 
 def _together(evidence: Evidence, policy: Policy, alone: Sequence[Criterion]) -> list[Criterion]:

@@ -70,7 +70,7 @@ def test_evidence_is_counted_as_defined(store: Store, scaled: Policy) -> None:
     assert found.failures == Pairs(n=18, new_only=1, old_only=1, unknown=1)
     assert found.steps["fetch"] == Tally(n=16, bad=1, unverified=1, unknown=1)
     assert found.steps["think"] == Tally(n=15, bad=0, unverified=1, unknown=1)
-    assert found.steps["note"] == Tally(n=14, bad=1, unverified=1, unknown=1)
+    assert found.steps["note"] == Tally(n=14, bad=1, unverified=1, unknown=1, not_applied=1)
     assert (found.started, found.compared) == (19, 18)
     assert found.deadline == Tally(n=18, bad=2, unknown=1)
 

@@ -41,6 +41,7 @@ def test_a_built_in_policy_survives_json(name: str) -> None:
         ("completeness = 0.99", "completeness = 99", "`gates.completeness` must not be 99"),
         ("ticks = 0", "ticks = 0.5", "`gates.ticks` must be a whole number"),
         ("[gates]", "[gates]\nnoise = 1", "`gates.noise` must lie between 0 and 1"),
+        ("seldom = 0.6", "seldom = 60", "`gates.seldom` must not be 60"),
         ("[gates]", "[gates]\nfaults = 'hang'", "`gates.faults` must be a list of texts"),
         ("[gates]", "[gates]\nfault = ['hang']", "`gates.fault` is unknown; did you mean `faults`"),
         ("trials_per_fault = 5", "trials_per_fault = 0\nfaults = ['hang']", "`gates.faults` asks for drills"),

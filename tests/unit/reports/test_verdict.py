@@ -77,6 +77,34 @@ def test_a_broken_step_is_named(production: Policy) -> None:
     assert "Step meta" in verdict.reasons[0]
 
 
+def test_ready_does_not_wait_for_a_step_that_seldom_applies(production: Policy) -> None:
+    """A clean day in which a step applied on each fifth tick is READY, unless the policy has a rule for that step."""
+    day = good(steps={**good().steps, "meta": Tally(n=288, not_applied=1152)})
+    ready = judge(day, production)
+    assert ready.decision is Decision.READY
+    assert (criterion(ready, "mismatch/meta").critical, criterion(ready, "mismatch/meta").status) == (
+        False, Status.OPEN,
+    )  # fmt: skip
+    asked = judge(day, replace(production, steps={"meta": production.step_mismatch}))
+    assert (asked.decision, asked.needed.ticks_if_clean) == (Decision.KEEP_RUNNING, 5 * (694 - 288))
+
+
+def test_ready_waits_for_a_step_that_never_applied(production: Policy) -> None:
+    """What was not seen once is not known, however often it did not apply."""
+    day = good(steps={**good().steps, "meta": Tally(not_applied=1440)})
+    assert judge(day, production).decision is Decision.KEEP_RUNNING
+
+
+def test_a_step_that_seldom_applies_can_prove_not_ready(production: Policy) -> None:
+    """Five of its eight ticks differ, which is little of a day of ticks: the step is named, and bars READY."""
+    few = good(
+        steps={**good().steps, "meta": Tally(n=8, bad=5, not_applied=1432)}, whole=Tally(n=1440, bad=5)
+    )  # fmt: skip
+    verdict = judge(few, production)
+    assert verdict.decision is Decision.NOT_READY
+    assert "Step meta" in verdict.reasons[0]
+
+
 def test_a_veto_bars_ready_whatever_the_counts_say(production: Policy) -> None:
     """One lost effect is enough."""
     verdict = judge(good(vetoes=("tick 7 lost an effect",)), production)
