@@ -248,15 +248,14 @@ class Aggregates:
             return []
         return [(10 ** (index / per_decade), counts.get(index, 0)) for index in range(min(counts), max(counts) + 1)]
 
-    def telling_tick(self) -> int | None:
+    def telling_tick(self, median: float) -> int | None:
         """A tick that shows both systems at their work: of the latest that match, one with most steps run, and of
-        those the one with the median ratio."""
+        those the one whose ratio is nearest to the median."""
         rows = self._rows(
             f"SELECT tick FROM (SELECT tick, {_RATIO} AS ratio, length(translate(steps, 'N-', '')) "
             f"AS ran FROM tick_evidence WHERE {_WHICH} AND {_BOTH} AND kind = 'match' "
-            "ORDER BY tick DESC LIMIT 300) AS late ORDER BY ran DESC, "
-            f"abs(ratio - (SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY {_RATIO}) "
-            f"FROM tick_evidence WHERE {_WHICH} AND {_BOTH})), tick LIMIT 1"
+            "ORDER BY tick DESC LIMIT 300) AS late ORDER BY ran DESC, abs(ratio - :median), tick LIMIT 1",
+            {"median": median},
         )
         return rows[0]["tick"] if rows else None
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -27,6 +26,7 @@ from reports.model import (
     SurfaceFacts,
     VerdictFacts,
 )
+from reports.needed import needed_sentence
 from reports.policy import BUILT_IN, Policy
 from reports.statistics import rate_upper
 from reports.tally import Evidence
@@ -84,7 +84,7 @@ def build(store: Store, name: str | None, policy: Policy, source: str, *, now: d
         ),
         verdict=_verdict_facts(verdict, latch, number),
         needed=verdict.needed,
-        needed_sentence=_needed_sentence(verdict, latch, record, _pace_s(record, counts)),
+        needed_sentence=needed_sentence(verdict, record, counts, latched=latch is not None),
         criteria=verdict.criteria,
         gates=verdict.gates,
         kinds={kind.value: sum(g.count for g in groups if g.kind == kind) for kind in Kind},
@@ -139,51 +139,6 @@ def _verdict_facts(verdict: Verdict, latch: Latch | None, number: int) -> Verdic
 def _sentence(reason: str) -> str:
     said = reason[:1].upper() + reason[1:]
     return said if said.endswith((".", "!", "?")) else f"{said}."
-
-
-def _needed_sentence(verdict: Verdict, latch: Latch | None, record: RunRecord, pace_s: float) -> str:
-    needed = verdict.needed
-    if verdict.decision is Decision.NOT_READY or latch is not None:
-        return (
-            "No number of further ticks makes this version ready: mend what differs, or relax the budget for a "
-            "stated reason, and start a new run."
-        )
-    if verdict.decision is Decision.READY:
-        return "Nothing: all critical criteria pass and all conditions are met."
-    parts: list[str] = []
-    if needed.ticks_if_clean is None:
-        parts.append("At the budgets of this policy no foreseeable number of ticks will do: mend, or relax a budget.")
-    elif needed.ticks_if_clean or needed.seconds_if_clean:
-        parts.append(
-            f"At least {text.times(needed.ticks_if_clean, 'more tick')}, if all of them are clean"
-            f"{_time(needed.ticks_if_clean, needed.seconds_if_clean, pace_s)}."
-        )
-        if needed.ticks_at_rate is None:
-            parts.append("At the rate seen so far it cannot be decided: fix what differs, or relax the budget.")
-        elif needed.ticks_at_rate != needed.ticks_if_clean:
-            parts.append(
-                f"At the rate seen so far: {text.times(needed.ticks_at_rate, 'tick')}"
-                f"{_time(needed.ticks_at_rate, needed.seconds_at_rate, pace_s)}."
-            )
-    if needed.trials_if_clean is None:
-        parts.append("No foreseeable number of drills will do.")
-    elif needed.trials_if_clean:
-        parts.append(f"At least {text.times(needed.trials_if_clean, 'drilled fault')} that it recovers from.")
-    if any(gate.name == "run" and not gate.is_met for gate in verdict.gates):
-        parts.append(f"The run has to be finished first: `tickover shadow --resume {record.run}`.")
-    return " ".join(parts) or "Only the conditions below: no criterion needs more ticks."
-
-
-def _pace_s(record: RunRecord, counts: Counts) -> float:
-    """Seconds from tick to tick: the interval, or what the control takes where it does not keep it."""
-    ranks = middle_ranks(counts.n)
-    typical_ms = counts.control[ranks[0]] if ranks else 0.0
-    return max(record.plan.interval_s, typical_ms / 1000 if math.isfinite(typical_ms) else 0.0)
-
-
-def _time(ticks: int, seconds: float | None, pace_s: float) -> str:
-    took = max(seconds or 0.0, ticks * pace_s)
-    return f", {text.hours(took)} at the pace of this run" if took else ""
 
 
 def _finding(store: Store, record: RunRecord, finding: Finding) -> FindingFacts:

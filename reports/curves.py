@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from reports import text
-from reports.aggregates import Aggregates
+from reports.aggregates import Aggregates, snapshot
 from reports.build import Built
 from reports.counting import failure_pairs, step_tallies, up_to, whole_tally
 from reports.criterion import Question, Status
 from reports.details import BoundCurve, Details, Timeline
+from reports.evidence import CONNECTIONS
 from reports.lifting import lift
 from reports.plots import Bar
 from reports.policy import Policy
@@ -28,19 +30,25 @@ MOST_CURVES = 12
 
 def details(store: Store, built: Built, policy: Policy) -> Details:
     """What the page shows beyond the report: read only for a page."""
-    counted = Aggregates(store.engine, built.record.run)
     n = sum(group.count for group in built.groups)
     ranks = sorted({max(1, round((index + 0.5) / SHARES * n)) for index in range(SHARES)}) if n else []
-    spans = counted.spans(SPANS)
-    return Details(
-        control_ms=counted.ordered("control", ranks, n),
-        candidate_ms=counted.ordered("candidate", ranks, n),
-        ratio_bins=counted.ratio_histogram(BINS_PER_DECADE),
-        ratio_limit=policy.speed.factor,
-        ratio_over_time=[(span.last_tick, *span.ratios) for span in spans if span.ratios],  # type: ignore[misc]
-        timeline=_timeline(store, built, counted.telling_tick()),
-        bounds=_bounds(counted, built, policy, [span.last_tick for span in spans]),
-    )
+    speed = built.report.speed
+    with snapshot(store.engine) as name, ThreadPoolExecutor(CONNECTIONS) as pool:
+        counted = Aggregates(store.engine, built.record.run, name)
+        spans_found = pool.submit(counted.spans, SPANS)
+        control, candidate = (pool.submit(counted.ordered, side, ranks, n) for side in ("control", "candidate"))
+        bins = pool.submit(counted.ratio_histogram, BINS_PER_DECADE)
+        telling = pool.submit(counted.telling_tick, speed.ratio["p50"]) if speed else None
+        spans = spans_found.result()
+        return Details(
+            control_ms=control.result(),
+            candidate_ms=candidate.result(),
+            ratio_bins=bins.result(),
+            ratio_limit=policy.speed.factor,
+            ratio_over_time=[(span.last_tick, *span.ratios) for span in spans if span.ratios],  # type: ignore[misc]
+            timeline=_timeline(store, built, telling.result() if telling else None),
+            bounds=_bounds(counted, built, policy, [span.last_tick for span in spans]),
+        )
 
 
 def _bounds(counted: Aggregates, built: Built, policy: Policy, ends: list[int]) -> list[BoundCurve]:

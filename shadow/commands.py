@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,9 +13,12 @@ from shadow import drill_commands, rehearse_commands
 from tickover.errors import ConfigurationError
 from tickover.ground.settings import get_settings
 
+if TYPE_CHECKING:
+    from shadow.plan import RunPlan
+
 
 @click.command("shadow")
-@click.option("--ticks", type=click.IntRange(1), show_envvar=True, help="How many ticks.")
+@click.option("--ticks", type=click.IntRange(1), show_envvar=True, help="How many ticks; with --resume, in all.")
 @click.option("--for", "for_", metavar="DURATION", show_envvar=True, help="How long, as 24h or 90m, at scale 1.")
 @click.option(
     "--every", default=None, metavar="DURATION", show_envvar=True, help="Interval at scale 1.  [default: 60s]"
@@ -71,7 +75,9 @@ from tickover.ground.settings import get_settings
     show_envvar=True,
     help="Ticks on which the old system runs twice, to see where it differs from itself.",
 )
-@click.option("--resume", metavar="RUN", default=None, help="Go on with a run that was interrupted.")
+@click.option(
+    "--resume", metavar="RUN", default=None, help="Go on with a run that was interrupted, or make one longer."
+)
 @click.option("--json", "as_json", is_flag=True, help="The result as JSON.")
 def shadow(
     ticks: int | None, for_: str | None, every: str | None, time_scale: float | None, seed: int, workload: str | None,
@@ -87,12 +93,12 @@ def shadow(
 
     settings = get_settings()
     if resume is not None:
-        if any(given is not None for given in (ticks, for_, workload, rules_file)):
+        if any(given is not None for given in (for_, workload, rules_file)):
             raise ConfigurationError(
-                "--resume goes on with the run's own plan and rules: leave out --ticks, --for, --workload and --rules"
+                "--resume goes on with the run's own plan and rules: leave out --for, --workload and --rules"
             )
         with open_store() as store:
-            plan = store.run(resume).plan
+            plan = _longer(store.run(resume).plan, ticks)
             done = len(store.ticks(resume)) - len(store.uncompared(resume))
     else:
         if (ticks is None) == (for_ is None):
@@ -127,6 +133,19 @@ def shadow(
     else:
         click.echo(f"run {plan.run}: " + ", ".join(f"{count} {kind}" for kind, count in counts.items()))
         click.echo(f"`tickover report {plan.run}` shows what it found", err=True)
+
+
+def _longer(plan: RunPlan, ticks: int | None) -> RunPlan:
+    """The plan of a run that is to have so many ticks in all; None: as many as it has."""
+    if ticks is None:
+        return plan
+    if plan.ticks is None:
+        raise ConfigurationError(f"run {plan.run} goes on for as long as its loop does; leave out --ticks")
+    if ticks < plan.ticks:
+        raise ConfigurationError(
+            f"run {plan.run} has {plan.ticks} ticks; --ticks with --resume says how many in all, which can be more"
+        )
+    return replace(plan, ticks=ticks)
 
 
 @click.command("runs")

@@ -61,7 +61,8 @@ def _serves_legacy(plan: RunPlan) -> bool:
 def run_plan(
     plan: RunPlan, *, resume: bool, workers: int, tell: Tell, say: Say, rules: RuleBook | None = None
 ) -> None:  # fmt: skip
-    """Run a plan to its end, or what is left of it. What it starts it stops; raises TickoverError.
+    """Run a plan to its end, or what is left of it. What it starts it stops; raises TickoverError. A run that is
+    resumed may have a plan with more ticks than it had.
 
     rules: those of a new run, None for none; a resumed one keeps its own.
     """
@@ -92,6 +93,8 @@ def run_plan(
                 "start a new run"
             )
         stack.enter_context(store.hold(plan.run, holder))
+        if plan != record.plan:
+            record = store.extend(plan)
         store.set_status(plan.run, "running")
         if workers:
             logs = settings.data_dir.expanduser().absolute() / "logs"

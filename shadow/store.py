@@ -135,6 +135,13 @@ class Store:
                 update(ShadowRun).where(ShadowRun.run == run).values(status=status, finished_at=finished)
             )
 
+    def extend(self, plan: RunPlan) -> RunRecord:
+        """Keep a plan that is longer than it was; the run as it is then."""
+        with self.engine.begin() as connection:
+            kept = update(ShadowRun).where(ShadowRun.run == plan.run)
+            connection.execute(kept.values(plan=canonical_text(plan.to_json())))
+        return self.run(plan.run)
+
     def note_surface(self, run: str, surface: Mapping[str, Any]) -> None:
         """Keep what was observed of the control, and what was not."""
         with self.engine.begin() as connection:

@@ -52,6 +52,16 @@ def test_a_run_compares_each_tick_once_and_is_reported(environment: dict[str, st
     assert tickover(environment, "diff", run["run"], "99", code=2) == ""
 
 
+def test_a_run_that_ended_undecided_is_made_longer(environment: dict[str, str]) -> None:
+    """The report says how to go on; two ticks more are in the same run, and fewer than it has are refused."""
+    run = json.loads(tickover(environment, "shadow", "--ticks", "3", "--every", "0s", "--json"))["run"]
+    assert f"shadow --resume {run} --ticks" in " ".join(tickover(environment, "report", code=4).split())
+    longer = json.loads(tickover(environment, "shadow", "--resume", run, "--ticks", "5", "--json"))
+    assert (longer["run"], sum(longer["counts"].values())) == (run, 5)
+    assert "5 of 5 ticks compared" in tickover(environment, "report", code=4)
+    tickover(environment, "shadow", "--resume", run, "--ticks", "4", code=2)
+
+
 def test_a_killed_run_is_resumed_and_no_tick_is_lost_or_counted_twice(environment: dict[str, str]) -> None:
     """kill -9 of the runner in mid-run, then --resume: each tick has one comparison, at most one of them not
     compared."""

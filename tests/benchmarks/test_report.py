@@ -52,24 +52,48 @@ ALTER TABLE shadow_comparisons ENABLE TRIGGER keep_tick_evidence;
 """
 
 
-def fill(store: Store, run: str, *, bad_every: int, ticks: int = TICKS) -> None:
-    """A run of so many comparisons, of which every `bad_every`-th is a mismatch, with documents of a usual size."""
+# Every twentieth tick ran the old system twice.
+_NOISE = """
+INSERT INTO shadow_noise (run, tick, step, old_differs, new_differs, places)
+SELECT %(run)s, i, step, i %% 4000 = 0, i %% 3000 = 0, '[]'
+FROM generate_series(0, %(ticks)s - 1, 20) AS i, unnest(%(names)s) AS step;
+"""
+# A rule that hid something on every fifth of the ticks that match.
+_RULES = """
+UPDATE tick_evidence SET kind = 'tolerated', rules = ARRAY['known'],
+    hidden = '{"kind":"mismatch","steps":{"social":{"rules":["known"]}}}'
+WHERE run = %(run)s AND tick %% 5 = 1 AND kind = 'match';
+"""
+
+
+def fill(store: Store, run: str, *, bad_every: int, ticks: int = TICKS, key: str | None = None) -> None:
+    """A run of so many comparisons, of which every `bad_every`-th is a mismatch, with documents of usual size, noise
+    and rules. key: of the version, None for one of its own."""
     plan = RunPlan(
         run=run, workload="tests:none", ticks=ticks, every_s=60, time_scale=1.0, seed=1, mode=Mode.RECORD,
         candidate=System.ASYNC,
     )  # fmt: skip
     graph = Graph(order=STEPS, needs=dict.fromkeys(STEPS, ()))
-    store.create_run(plan, graph, {"behaviour": f"b-{run}", "judgement": "j"}, "benchmark")
+    store.create_run(plan, graph, {"behaviour": key or f"b-{run}", "judgement": "j"}, "benchmark")
     steps = json.dumps({step: ["equal", 1000.25, 900.5] for step in sorted(STEPS)}, separators=(",", ":"))
     document = json.dumps({"kind": "match", "reason": "equal", "steps": dict.fromkeys(STEPS, "equal")})
-    values = {"run": run, "ticks": ticks, "every": bad_every, "steps": steps, "document": document}
+    values = {
+        "names": list(STEPS),
+        "run": run,
+        "ticks": ticks,
+        "every": bad_every,
+        "steps": steps,
+        "document": document,
+    }
     raw = store.engine.raw_connection()
     try:
         with raw.cursor() as cursor:
             cursor.execute("SET statement_timeout = 0; SET synchronous_commit = off")
-            cursor.execute(_FILL, values)
+            cursor.execute(_FILL + _NOISE + _RULES, values)
             # As autovacuum does within a minute where rows come in one by one.
-            cursor.execute("ANALYZE shadow_ticks, shadow_comparisons, shadow_attributions, tick_evidence")
+            cursor.execute(
+                "ANALYZE shadow_ticks, shadow_comparisons, shadow_attributions, shadow_noise, tick_evidence"
+            )
         raw.commit()
     finally:
         raw.close()
@@ -81,7 +105,9 @@ def fill(store: Store, run: str, *, bad_every: int, ticks: int = TICKS) -> None:
 @pytest.mark.timeout(900)
 def test_a_million_comparisons(benchmark: Any, database: str, name: str, bad_every: int) -> None:
     """`report` over a million comparisons: at most 3 s to the terminal and 300 MiB, also where all of them differ."""
-    fill(Store(engine(database)), "million", bad_every=bad_every)
+    store = Store(engine(database))
+    fill(store, "before", bad_every=7001, ticks=TICKS // 10, key="version")
+    fill(store, "million", bad_every=bad_every, key="version")
     took: list[float] = []
     peak: list[float] = []
 
