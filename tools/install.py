@@ -22,7 +22,8 @@ def main(directory: Path, stamp: Path) -> int:
             venv.create(directory, with_pip=True)
         print("installing what Tickover needs into .venv (once)", file=sys.stderr, flush=True)
         pip = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
-        quiet = {**os.environ, "PIP_NO_INPUT": "1"}
+        # What setuptools says of editable installations would look like a failure to who sees it first.
+        quiet = {**os.environ, "PIP_NO_INPUT": "1", "PYTHONWARNINGS": "ignore"}
         for arguments in (
             ["--require-hashes", "--only-binary=:all:", "-r", "requirements.txt"],
             ["--no-deps", "--no-build-isolation", "-e", "."],
