@@ -61,6 +61,7 @@ def _missed(storm: Storm) -> list[str]:
     ]  # fmt: skip
 
 
+@pytest.mark.timeout(300)
 def test_calm(make_storm: MakeStorm) -> None:
     """Without faults nothing is lost, and nothing is delivered twice."""
     storm = make_storm(_seed(), CALM)
@@ -70,10 +71,12 @@ def test_calm(make_storm: MakeStorm) -> None:
     assert verdict.ticks["legacy lost"] == 0 and verdict.repeated_deliveries == 0
 
 
+SHORT = pytest.mark.timeout(300)
 LONG = [pytest.mark.chaos, pytest.mark.timeout(7_200)]
+COUNTS = [pytest.param(12, marks=SHORT), pytest.param(200, marks=LONG), pytest.param(1_000, marks=LONG)]
 
 
-@pytest.mark.parametrize("moves", [12, pytest.param(200, marks=LONG), pytest.param(1_000, marks=LONG)])
+@pytest.mark.parametrize("moves", COUNTS)
 def test_storm(make_storm: MakeStorm, moves: int) -> None:
     """Whoever is killed or paused, wherever: each tick has one owner, none is lost but an old one that a fault cut
     off, none is doubled, each effect arrives once by its key, and the old system's store holds what was written."""
@@ -81,7 +84,7 @@ def test_storm(make_storm: MakeStorm, moves: int) -> None:
     verdict = storm.run(moves)
     _tell(storm, verdict)
     assert verdict.violations == [] and verdict.checked is not None and verdict.checked.sound, verdict.checked
-    assert verdict.moves >= moves and verdict.ticks["async done"] > moves // 4
+    assert verdict.moves >= moves and verdict.ticks["async done"] and verdict.ticks["legacy done"]
     if moves >= 1_000:
         assert _missed(storm) == []
 
