@@ -22,7 +22,9 @@ SHORT = pytest.mark.timeout(300)
 LONG = [pytest.mark.chaos, pytest.mark.timeout(3_600)]
 
 
-@pytest.mark.parametrize("count", [pytest.param(200, marks=SHORT), pytest.param(10_000, marks=LONG)])
+@pytest.mark.parametrize(
+    "count", [pytest.param(200, marks=SHORT, id="short"), pytest.param(10_000, marks=LONG, id="long")]
+)
 def test_no_committed_hold_is_overrun(database: str, count: int) -> None:
     """Whatever the order of their statements: a hold that was committed before the move's update wins, and the
     orders that matter do occur."""

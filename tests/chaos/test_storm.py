@@ -73,7 +73,8 @@ def test_calm(make_storm: MakeStorm) -> None:
 
 SHORT = pytest.mark.timeout(300)
 LONG = [pytest.mark.chaos, pytest.mark.timeout(7_200)]
-COUNTS = [pytest.param(12, marks=SHORT), pytest.param(200, marks=LONG), pytest.param(1_000, marks=LONG)]
+MOVES = int(os.environ.get("STORM_MOVES") or 1_000)
+COUNTS = [pytest.param(12, marks=SHORT, id="short"), pytest.param(MOVES, marks=LONG, id="long")]
 
 
 @pytest.mark.parametrize("moves", COUNTS)
