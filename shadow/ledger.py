@@ -216,6 +216,32 @@ def read_history(url: str, notebooks: Iterable[Notebook] = ()) -> History:
     return History(changes=changes, notes=tuple(note for book in notebooks for note in book.read()))
 
 
+_STORY = """
+SELECT to_char(n.at, 'HH24:MI:SS.MS'), c.number, n.relation, n.operation, n.caller, n.backend, n.presented,
+       coalesce(n.new, n.old) ->> 'step', n.old ->> 'status', n.new ->> 'status',
+       n.old ->> 'owner', n.new ->> 'owner', (n.old ->> 'lease_until')::timestamptz - n.at, n.new ->> 'error'
+FROM tickover_history.changes n JOIN tickover_history.commits c USING (xid)
+WHERE n.relation IN ('workflows', 'step_runs', 'ticks') AND (
+    ((n.new ->> 'run') = %(run)s AND (n.new ->> 'tick')::integer = %(tick)s)
+    OR (n.new ->> 'workflow_id')::bigint IN (SELECT id FROM workflows WHERE run = %(run)s AND tick = %(tick)s))
+ORDER BY c.number, n.id
+"""
+
+
+def tell_story(url: str, run: str, tick: int) -> list[str]:
+    """What was noted of a tick, one line a change, for people who look for a cause: when, by whom, from which status
+    to which, whose step it was, and how much of its lease was left."""
+    with closing(connect_raw(url, application_name="tickover ledger")) as connection, connection.cursor() as do:
+        do.execute(_STORY, {"run": run, "tick": tick})
+        return [
+            f"{at} commit {commit} {relation} {operation} by {caller or 'a statement'} of session {backend}"
+            f"{' with its token' if presented else ''}: {step or ''} {before} -> {after}, owner {owner} -> {heir}"
+            f"{'' if lease is None else f', lease left {lease.total_seconds():.2f} s'}{f', {error}' if error else ''}"
+            for at, commit, relation, operation, caller, backend, presented, step, before, after, owner, heir, lease,
+            error in do.fetchall()
+        ]  # fmt: skip
+
+
 def _run(url: str, *statements: str) -> None:
     with (
         closing(connect_raw(url, application_name="tickover ledger")) as connection,

@@ -24,7 +24,7 @@ from celery import Celery
 
 from async_tick.worker import WorkerProcess, worker_arguments
 from shadow.history import Checked, Expected, check
-from shadow.ledger import Notebook, read_history, watch
+from shadow.ledger import Notebook, read_history, tell_story, watch
 from shadow.proxy import Proxy
 from tests.chaos import noting_job
 from tests.conftest import ROOT, clean_environment
@@ -76,9 +76,12 @@ class Member:
 
 class Arena:
     """The servers, `workers` workers (every third one prefork), `loops` loops with a run each, and a starter that
-    keeps executions in flight. work_s: how long a step works. workload: what the workers load."""
+    keeps executions in flight.
 
-    def __init__(self, root: Path, *, workers: int, loops: int, work_s: float, workload: str) -> None:
+    work_s: how long each step works; None for what the job has. workload: what the workers load.
+    """
+
+    def __init__(self, root: Path, *, workers: int, loops: int, work_s: float | None, workload: str) -> None:
         self.root, self._work_s, self._workload = root, work_s, workload
         self.notebook = Notebook(root / "notebook")
         self._sockets = Path(tempfile.mkdtemp(prefix="tickover-c-"))
@@ -115,7 +118,7 @@ class Arena:
     def ask(self, statement: str, values: tuple[Any, ...] = ()) -> list[Any]:
         """All rows of a statement, by a way that is never cut."""
         with closing(psycopg2.connect(self.postgres.url())) as connection, connection, connection.cursor() as do:
-            do.execute(statement, values)
+            do.execute(statement, values or None)
             return list(do.fetchall()) if do.description else []
 
     def restart(self, name: str) -> None:
@@ -123,6 +126,18 @@ class Arena:
         self.servers[name].kill()
         server = self.postgres if name == "postgres" else self.redis
         self.servers[name] = server.start()
+
+    def wait_for_postgres(self, timeout_s: float = 30.0) -> None:
+        """Wait until PostgreSQL answers again, after a recovery of its own."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            try:
+                self.ask("SELECT 1")
+                return
+            except psycopg2.OperationalError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)  # a pause between attempts
 
     def redis_client(self) -> closing[Any]:
         """A client of Redis, by a way that is never cut, to be closed."""
@@ -146,7 +161,8 @@ class Arena:
         env = clean_environment(
             DATABASE_URL=member.lines["postgres"].url, CELERY_BROKER_URL=redis_url, REDIS_URL=redis_url,
             TICKOVER_WORKLOAD=self._workload, TICKOVER_LEASE_S=str(LEASE_S), TICKOVER_HEARTBEAT_S=str(HEARTBEAT_S),
-            **{noting_job.NOTEBOOK: str(self.notebook.path), noting_job.WORK: str(self._work_s)},
+            **{noting_job.NOTEBOOK: str(self.notebook.path)},
+            **({} if self._work_s is None else {noting_job.WORK: str(self._work_s)}),
         )  # fmt: skip
         if member.name in self._workers:
             pool = "prefork" if self._workers.index(member.name) % 3 == 2 else "threads"
@@ -164,7 +180,7 @@ class Arena:
 
     def told(self) -> int:
         """How many ticks somebody was told are over."""
-        return sum(note.kind == "told" for note in self.notebook.read())
+        return self.notebook.path.read_bytes().count(b'"kind": "told"') if self.notebook.path.exists() else 0
 
     def ask_to_stop(self) -> None:
         """Have loops and starter end what they have begun, and begin nothing more."""
@@ -211,6 +227,15 @@ class Arena:
         ]  # fmt: skip
         return check(read_history(self.postgres.url(), [self.notebook]), expected)
 
+    def stories(self, checked: Checked, most: int = 5) -> str:
+        """What the ledger has of the first ticks with a violation."""
+        culprits = dict.fromkeys((each.run, each.tick) for each in checked.violations)
+        told = [
+            f"--- tick {tick} of {run}\n" + "\n".join(tell_story(self.postgres.url(), run, tick))
+            for run, tick in list(culprits)[:most]
+        ]
+        return "\n".join(told)
+
     def logs(self) -> dict[str, str]:
         """The end of each log."""
         return {
@@ -233,7 +258,7 @@ class Arena:
 
 @contextlib.contextmanager
 def arena(
-    *mutants: str, workers: int, loops: int, work_s: float = noting_job.WORK_S, workload: str = WORKLOAD
+    *mutants: str, workers: int, loops: int, work_s: float | None = None, workload: str = WORKLOAD
 ) -> Iterator[Arena]:
     """An arena that runs, and is ended and removed afterwards."""
     root = Path(tempfile.mkdtemp(prefix="tickover-chaos-"))

@@ -1,7 +1,8 @@
 """A job for whatever breaks runs: it notes in a notebook what really happens, beside what PostgreSQL says.
 
-Seven steps in the shape of the being's, each with two effects and a few milliseconds of work; both systems have it.
-The notebook is the file that NOTEBOOK names in the environment; WORK there is how long a step works, in seconds.
+Seven steps in the shape of the being's, each with two effects; both systems have it. Most steps work for some
+milliseconds, a few for so long that leases run out in chaos; some fail at first, and one does not apply to each tick.
+The notebook is the file that NOTEBOOK names in the environment; with WORK there, all steps work for so many seconds.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ from tickover import Effect, RetryPolicy, Step, TickContext, Workflow
 NOTEBOOK, HOME, RUN, WORK = "NOTING_JOB_NOTEBOOK", "NOTING_JOB_HOME", "NOTING_JOB_RUN", "NOTING_JOB_WORK"
 # Effects of each step of the new system.
 EFFECTS = 2
-# How long a step works where nothing else is said, in seconds: time for something to go wrong in it.
-WORK_S = 0.03
+# How long a step works where nothing else is said, in seconds, and how often: time for something to go wrong in it.
+WORK_S = ((0.03, 0.9), (0.6, 0.08), (3.0, 0.02))
+# The share of steps whose first attempt fails, half way through its effects.
+FAILING = 0.05
 _PATIENT = RetryPolicy(attempts=50, backoff_s=0.05, max_backoff_s=0.5)
 
 
@@ -56,9 +59,17 @@ def write_state(home: Path, state: dict[str, Any]) -> None:
 
 def _work(context: TickContext) -> dict[str, Any]:
     context.emit("entry" if context.step == "monologue" else "message", [context.tick, context.step])
-    time.sleep(float(os.environ.get(WORK, WORK_S)) * context.time_scale)  # the work
+    time.sleep(_work_s(context) * context.time_scale)  # the work
+    if context.attempt == 1 and context.random.random() < FAILING:
+        raise ConnectionError("the model is away")
     context.emit("message", {"tick": context.tick, "id": str(context.new_id())})
     return {"step": context.step, "number": context.random.random()}
+
+
+def _work_s(context: TickContext) -> float:
+    if WORK in os.environ:
+        return float(os.environ[WORK])
+    return context.random.choices([length for length, _ in WORK_S], [share for _, share in WORK_S])[0]
 
 
 def _reduce(state: dict[str, Any], effect: Effect) -> dict[str, Any]:
@@ -89,9 +100,18 @@ job = Workflow(
         Step(name="monologue", run=_work, timeout_s=30, retry=_PATIENT),
         Step(name="goal_selection", run=_work, needs=("monologue",), timeout_s=30, retry=_PATIENT),
         Step(name="action", run=_work, needs=("goal_selection",), timeout_s=30, retry=_PATIENT),
+        Step(
+            name="curiosity",
+            run=_work,
+            needs=("action",),
+            timeout_s=30,
+            queue="optional",
+            retry=_PATIENT,
+            when=lambda context: context.tick % 3 == 0,
+        ),
         *(
             Step(name=name, run=_work, needs=("action",), timeout_s=30, queue="optional", retry=_PATIENT)
-            for name in ("curiosity", "beliefs", "social", "meta")
+            for name in ("beliefs", "social", "meta")
         ),
     ],
 )

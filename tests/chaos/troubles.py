@@ -94,6 +94,23 @@ def _postmaster_killed(arena: Arena, name: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def _backend_killed(arena: Arena, name: str) -> Iterator[None]:
+    # One session dies, and PostgreSQL ends all others and goes through recovery.
+    sessions = arena.ask("SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'tickover %' ORDER BY pid")
+    if sessions:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(sessions[len(sessions) // 2][0], signal.SIGKILL)
+    yield
+    arena.wait_for_postgres()
+
+
+@contextlib.contextmanager
+def _sessions_ended(arena: Arena, name: str) -> Iterator[None]:
+    arena.ask("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'tickover %'")
+    yield
+
+
+@contextlib.contextmanager
 def _server_paused(arena: Arena, name: str) -> Iterator[None]:
     os.killpg(arena.servers[name].pid, signal.SIGSTOP)
     yield
@@ -144,6 +161,8 @@ def _emptied(arena: Arena, name: str) -> Iterator[None]:
 SERVER_TROUBLES: dict[tuple[str, str], Callable[[Arena, str], object]] = {
     ("crash", "postgres"): _crashed,
     ("kill-postmaster", "postgres"): _postmaster_killed,
+    ("kill-session", "postgres"): _backend_killed,
+    ("end-sessions", "postgres"): _sessions_ended,
     ("pause", "postgres"): _server_paused,
     ("crash", "redis"): _crashed,
     ("empty", "redis"): _emptied,
@@ -159,13 +178,14 @@ _SERVER_SHARE = 0.3
 _LONGEST_S = LEASE_S + 1.5
 
 
-def draw(seed: int, rounds: int, members: list[str]) -> list[list[Trouble]]:
-    """What happens in each round: one trouble, or two at once."""
+def draw(seed: int, rounds: int, members: list[str], most: int = 2) -> list[list[Trouble]]:
+    """What happens in each round: one trouble, or up to `most` at once."""
     dice = random.Random(seed)
+    more = 0.3 if most == 2 else 0.7
     return [
-        [_draw_one(dice, members) for _ in range(1 + (dice.random() < 0.3))]
+        [_draw_one(dice, members) for _ in range(1 + sum(dice.random() < more for _ in range(most - 1)))]
         for _ in range(rounds)
-    ]  # fmt: skip
+    ]
 
 
 def _draw_one(dice: random.Random, members: list[str]) -> Trouble:
