@@ -5,15 +5,20 @@ from __future__ import annotations
 import logging
 import os
 import random
+import select
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 from async_tick import sql
 from async_tick.connection import LOST, Connection
 from tickover.errors import InfrastructureError
 
 log = logging.getLogger(__name__)
+
+# How often the heartbeat's thread looks around, in seconds.
+TURN_S = 0.2
 
 
 class Liveness:
@@ -52,7 +57,8 @@ class Liveness:
         self._over.set()
 
     def _run(self) -> None:
-        session, is_locked = None, False
+        session: Any = None
+        is_locked = False
         renewed = 0.0
         while not self._over.is_set():
             try:
@@ -67,11 +73,15 @@ class Liveness:
                 if time.monotonic() - renewed >= self._heartbeat_s:
                     renewed = time.monotonic()
                     self._renew()
+                # A session that is ended shows at once, not at the next heartbeat: sweeps give it half a second.
+                if select.select([session], [], [], TURN_S)[0]:
+                    session.poll()
             except (*LOST, InfrastructureError) as error:
+                self._connection.drop()
                 session = None
                 log.warning("liveness.lost", extra={"reason": str(error)})
+                self._over.wait(TURN_S)  # a pause between attempts to reach a server that is away
             self._check_hard_limits()
-            self._over.wait(0.2)  # the pace of the heartbeat thread
         self._connection.drop()
 
     def _renew(self) -> None:

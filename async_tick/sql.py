@@ -24,11 +24,15 @@ READ_STEP = "SELECT status, token::text FROM step_runs WHERE workflow_id = %s AN
 # The class of the advisory locks that say "this worker process lives"; the second key is the owner's number.
 OWNER_CLASS = 731_652_902
 LOCK_OWNER = f"SELECT pg_try_advisory_lock({OWNER_CLASS}, %s)"
+# Since when PostgreSQL takes sessions: since its start, or since a crash of one session made it end all others and
+# recover, of which the time of its start tells nothing.
+UP_SINCE = """greatest(pg_postmaster_start_time(),
+    (SELECT max(backend_start) FROM pg_stat_activity WHERE backend_type = 'checkpointer'))"""
 # Owners of running steps whose lock is missing; nothing is reported until PostgreSQL has been up for 3 s, so that
 # living workers have time to connect again after its restart.
 MISSING_OWNERS = f"""
 SELECT DISTINCT s.owner FROM step_runs s
-WHERE s.status = 'running' AND s.owner IS NOT NULL AND clock_timestamp() - pg_postmaster_start_time() > interval '3 s'
+WHERE s.status = 'running' AND s.owner IS NOT NULL AND clock_timestamp() - {UP_SINCE} > interval '3 s'
 AND NOT EXISTS (SELECT 1 FROM pg_locks l WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2
                 AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
                 AND l.classid = {OWNER_CLASS}::oid AND l.objid::bigint = s.owner)
