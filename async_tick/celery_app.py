@@ -87,7 +87,7 @@ app = celery_app = make_app(_join_servers())
 @worker_init.connect
 def _check_before_work(sender: Any = None, **_: Any) -> None:
     """Refuse to work on a schema that is not this code's, or with limits for steps that there are not."""
-    from async_tick import about  # noqa: F401 - has this worker answer what it runs
+    from async_tick.about import code_here
     from async_tick.steps import step_limits
     from async_tick.sweeper import Sweeper
     from tickover.ground.raw import schema_is_current
@@ -97,6 +97,7 @@ def _check_before_work(sender: Any = None, **_: Any) -> None:
         if not schema_is_current():
             _explain_schema()
         step_limits(load_workload(settings.workload), settings)
+        code_here(settings.workload)
     except TickoverError as error:
         # Celery logs what a handler raises and goes on; only an exit stops it.
         print(f"error: {redact_url(str(error))}", file=sys.stderr, flush=True)

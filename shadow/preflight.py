@@ -88,6 +88,9 @@ def evidence_checks(
     if record.plan.workload != workload:
         said = f"run {record.run} ran {record.plan.workload}, and {workload} is served; name another run or workload"
         return [Check(name="evidence", passed=False, said=said)]
+    if record.plan.candidate is not System.ASYNC:
+        said = f"run {record.run} tried {record.plan.candidate} beside async; name one that tried async"
+        return [Check(name="evidence", passed=False, said=said)]
     same = evidence_keys(record.plan, workflow, record.rules)["behaviour"] == record.behaviour_key
     said = f"run {record.run} ran the code that is here"
     if not same:

@@ -178,6 +178,8 @@ def _show(done: Rehearsed) -> None:
         click.echo(f"  {act.name:<{width}}  took {act.took_s:.2f} s{pause}")
     for fact in done.facts:
         click.echo(f"  {'ok    ' if fact.holds else 'FAILED'}  {fact.name}")
+    if done.not_done:
+        click.echo(f"  note    {done.not_done} ticks failed, or were lost; that is no matter of the moves")
 
 
 COMMANDS: list[click.Command] = [rehearse]

@@ -133,7 +133,9 @@ def _one_of_ours(worker: Worker) -> list[Finding]:
 def _same_work(worker: Worker) -> Finding:
     """Whether a worker runs what this process would have it run."""
     here, there = about_here(), dict(worker.about or {})
-    names = {"tickover": "Tickover", "workload": "workload", "version": "version", "limits": "step limits"}
+    names = {
+        "tickover": "Tickover", "workload": "workload", "version": "version", "code": "code", "limits": "step limits"
+    }  # fmt: skip
     other = [
         f"{shown} {there.get(name)} (here {here[name]})"
         for name, shown in names.items()

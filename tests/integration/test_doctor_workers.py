@@ -13,6 +13,7 @@ import pytest
 from tests.conftest import clean_environment
 from tests.integration.engine_support import StartWorker, until
 from tickover.ground.process import ChildProcess
+from tickover.ground.settings import reset_settings
 
 SEVEN = "tests.integration.engine_samples:seven"
 Celery = Callable[..., ChildProcess]
@@ -102,6 +103,30 @@ def test_a_worker_that_runs_something_else_is_a_problem(look: Any, celery_worker
     assert "restart it" in other.remedy
     limits = found["worker w1@here"]
     assert limits.level == "problem" and "step limits" in limits.said and "workload" not in limits.said
+
+
+CHANGING = """
+from tickover import Step, Workflow
+
+job = Workflow(name="changing", version="1", steps=[Step(name="one", run=lambda context: 1)])
+"""
+
+
+def test_a_worker_that_runs_older_code_is_a_problem(
+    look: Any, celery_worker: Celery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The source of a step changes after the worker has started: it goes on with the old one, which is said, although
+    the version was forgotten to be raised."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("TICKOVER_WORKLOAD", "changing_job:job")
+    reset_settings()
+    (tmp_path / "changing_job.py").write_text(CHANGING)
+    paths = f"{tmp_path}:{clean_environment()['PYTHONPATH']}"
+    celery_worker("async_tick.celery_app", TICKOVER_WORKLOAD="changing_job:job", PYTHONPATH=paths)
+    (tmp_path / "changing_job.py").write_text(CHANGING.replace("context: 1", "context: 2"))
+    found = look()["worker w0@here"]
+    assert found.level == "problem" and "code " in found.said and "version" not in found.said
+    assert "restart it" in found.remedy
 
 
 def test_a_worker_on_another_database_is_a_problem(look: Any, celery_worker: Celery, servers: Any) -> None:
