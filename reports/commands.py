@@ -154,7 +154,7 @@ def _once(
     elif markdown != "-":
         from reports.terminal import render
 
-        click.echo(render(built.report, colour=_wants_colour()), color=_wants_colour())
+        click.echo(render(built.report, colour=_wants_colour(), width=_width()), color=_wants_colour())
     return built.report.verdict.status
 
 
@@ -171,7 +171,7 @@ def _watch(store: Store, run: str | None, policy: Policy, source: str) -> str:
         while True:
             built = build(store, name, policy, source, now=dt.datetime.now(dt.UTC))
             status = built.report.verdict.status
-            lines = render(built.report, colour=_wants_colour()).splitlines()
+            lines = render(built.report, colour=_wants_colour(), width=_width()).splitlines()
             if screen:
                 room = max(5, shutil.get_terminal_size().lines - 1)
                 shown = "\n".join(f"{line}\x1b[K" for line in lines[:room])
@@ -217,6 +217,13 @@ def _write(path: str, text: str) -> None:
     except OSError as error:
         raise ConfigurationError(f"cannot write {path}: {error.strerror}; name a file that can be written") from error
     click.echo(f"wrote {path}", err=True)
+
+
+def _width() -> int:
+    """Columns of the terminal; where there is none, those that the report is made for."""
+    from reports.terminal import WIDTH
+
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDTH
 
 
 def _wants_colour() -> bool:

@@ -204,3 +204,15 @@ def test_both_systems_stand_side_by_side_under_each_fault() -> None:
     page = re.sub(r"<[^>]+>", " ", html.render(found, EMPTY))
     assert "12 3 12 41.5 s 1.8 s 0 2" in " ".join(page.split()) and "7 n/a 7 – 2.25 s 1 0" in " ".join(page.split())
     assert "no drill yet" in terminal.render(report(), colour=False)
+
+
+@pytest.mark.parametrize("width", [72, 80, 88, 99, 100, 200])
+def test_the_terminal_report_fits_the_terminal(width: int) -> None:
+    """No line is wider than the terminal, or than 100 columns, whatever the report holds; the verdict stands at the
+    top, and each criterion keeps its bound and budget."""
+    for found in (report(), report(evidence(bad=30)), nasty()):
+        lines = terminal.render(found, colour=False, width=width).splitlines()
+        assert max(map(terminal.columns, lines)) <= min(width, 100)
+        assert any("READY" in line for line in lines[:6])
+        row = next(line for line in lines if line.startswith("  mismatch "))
+        assert f"{found.criteria[0].budget:.0%}".replace("%", " %") in row
