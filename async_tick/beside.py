@@ -51,6 +51,9 @@ class Beside(Protocol):
         """The tick was adopted. seen: what the old system did with it, None for the new one's, whose rows say it, and
         for one that was lost. late: what ticks of the old system have done since they returned."""
 
+    def wait_for_room(self, timeout_s: float) -> None:
+        """Wait, no longer than that, until what runs beside keeps up. Asked where no schedule has to be kept."""
+
     def close(self, patience_s: float) -> None:
         """End, and leave what is not done within the patience to the next loop."""
 
@@ -98,6 +101,13 @@ class Shielded:
             self._inner.end(begun, seen, late)
         except Exception as error:  # noqa: BLE001 - see the class
             self._failed("end", error)
+
+    def wait_for_room(self, timeout_s: float) -> None:
+        """Wait for what runs beside."""
+        try:
+            self._inner.wait_for_room(timeout_s)
+        except Exception as error:  # noqa: BLE001 - see the class
+            self._failed("wait_for_room", error)
 
     def close(self, patience_s: float) -> None:
         """End what runs beside."""

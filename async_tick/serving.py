@@ -43,6 +43,8 @@ log = logging.getLogger(__name__)
 LOOK_S = 0.25
 # How long the end of a loop that was not told to stop waits for what runs beside, in seconds.
 BESIDE_S = 120.0
+# How long a tick that follows back to back waits for what runs beside to keep up, in seconds.
+ROOM_S = 1.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,6 +119,9 @@ class Server:
         the workers. connection: the loop's own, not in autocommit. interval_s, due_at (None: now): of the schedule,
         for the record.
         """
+        if self.beside is not None and not interval_s:
+            # Back to back there is no schedule to keep: what runs beside may keep up, if it can.
+            self.beside.wait_for_room(ROOM_S)
         self._deliver(connection)
         number, state = latest_state(self.run, self.workflow, connection)
         if number == 0:

@@ -115,6 +115,14 @@ class LoopBeside:
         """Have the tick followed."""
         self._put(_Ended(begun=begun, seen=seen, late=late))
 
+    def wait_for_room(self, timeout_s: float) -> None:
+        """Wait until half of what may wait has been kept and followed."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline and not self._over.wait(0.01):
+            session = self._session
+            if self._events.qsize() <= EVENTS // 2 and (session is None or session.has_room):
+                return
+
     def close(self, patience_s: float) -> None:
         """Follow what is left within the patience, and end."""
         begun = time.monotonic()
@@ -159,11 +167,15 @@ class LoopBeside:
                 session.end(begun, event.seen, event.late)
             return True
         except Exception as error:  # noqa: BLE001 - whatever fails beside the loop is counted, and the loop goes on
-            self.failures += 1
-            log.warning("beside.failed", extra={"tick": begun.tick, "reason": f"{type(error).__name__}: {error}"})
-            if self.failures == 1:
-                self._say(f"what runs beside failed ({type(error).__name__}: {error}); ticks go on")
+            self._failed(begun.beside, error)
             return False
+
+    def _failed(self, run: str, error: Exception) -> None:
+        self.failures += 1
+        reason = f"{type(error).__name__}: {error}"
+        log.warning("beside.failed", extra={"run": run, "reason": reason})
+        if self.failures == 1:
+            self._say(f"what runs beside failed ({reason}); ticks go on")
 
     def _session_for(self, begun: Begun) -> Session:
         if self._session is not None and self._session.plan.run == begun.beside:
@@ -183,7 +195,14 @@ class LoopBeside:
 
     def _end(self, session: Session, before: int) -> None:
         """Let a run whose epoch is over follow what is left, beside the next one."""
-        thread = threading.Thread(target=session.finish, args=(PATIENCE_S, before), daemon=True)
+
+        def finish() -> None:
+            try:
+                session.finish(PATIENCE_S, before)
+            except Exception as error:  # noqa: BLE001 - what it leaves is seen to by the next loop
+                self._failed(session.plan.run, error)
+
+        thread = threading.Thread(target=finish, daemon=True)
         thread.start()
         self._ending.append(thread)
 

@@ -13,8 +13,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy.exc import DBAPIError
+
 from async_tick import orchestrator
 from async_tick.beside import Begun
+from async_tick.connection import LOST
 from async_tick.guarding import note_comparison
 from shadow import beside_store
 from shadow.both import Both
@@ -27,7 +30,7 @@ from shadow.sides import LegacySide, from_async, from_legacy
 from shadow.store import Store, UnknownRun
 from shadow.trial import Trial
 from tickover.boundary.observation import Late, LegacyObservation
-from tickover.errors import ConfigurationError
+from tickover.errors import ConfigurationError, InfrastructureError
 from tickover.execution import ExecutionKey, Purpose, System
 from tickover.workflow import Workflow
 
@@ -38,6 +41,10 @@ log = logging.getLogger(__name__)
 BACKLOG = 60
 # How often a tick is followed anew after the harness failed, before it is recorded as not compared.
 TRIES = 3
+# The pause before that, in seconds.
+PAUSE_S = 1.0
+# What a database that is away raises.
+_AWAY = (*LOST, DBAPIError, InfrastructureError)
 # Comparisons that people are told of as they come.
 _TOLD = (Kind.MISMATCH, Kind.CANDIDATE_FAILED, Kind.BOTH_FAILED, Kind.NOT_COMPARED)
 
@@ -85,6 +92,11 @@ class Session:
             self.finish(0.0)
             raise
 
+    @property
+    def has_room(self) -> bool:
+        """Whether fewer ticks wait for their candidate than may wait."""
+        return self._followers.waiting <= BACKLOG // 2
+
     def begin(self, begun: Begun) -> None:
         """Keep that a tick was scheduled, under the number that the loop gives it."""
         late_ms = max(0.0, (begun.started_at - begun.due_at).total_seconds() * 1000)
@@ -107,11 +119,18 @@ class Session:
     def finish(self, patience_s: float, before: int | None = None) -> bool:
         """Follow what is left, and end; whether that was done in time. before: ticks from this one on are no concern
         of the run any more. What is left is followed when the run is gone on with."""
-        if before is not None:
-            self._catch_up(before)
-        for tick in self.recording.release():
-            self._put(tick)
-        done = patience_s > 0 and self._followers.finish(patience_s)
+        done = False
+        try:
+            if before is not None:
+                self._catch_up(before)
+            for tick in self.recording.release():
+                self._put(tick)
+            done = patience_s > 0 and self._followers.finish(patience_s)
+        finally:
+            self._end(done, ended=done and before is not None)
+        return done
+
+    def _end(self, done: bool, *, ended: bool) -> None:
         self._over.set()
         self._followers.abandon()
         if not done:
@@ -120,10 +139,8 @@ class Session:
         self._both.close(at_once=not done)
         self._reference.process.close()
         self._trial.close()
-        ended = done and before is not None
         with self._stack:
             self.store.set_status(self.plan.run, "done" if ended else "interrupted")
-        return done
 
     def _side(self, home: Path, env: Mapping[str, str]) -> LegacySide:
         return LegacySide(self.plan.workload, self.workflow, home, time_scale=self.plan.time_scale, env=env)
@@ -176,20 +193,22 @@ class Session:
         self.store.save_observation(seen, state_before=ended.state, stratum=stratum)
 
     def _failed(self, tick: int, error: Exception) -> None:
-        """What failed in the harness: the tick is followed again, a few times."""
-        self._tries[tick] += 1
+        """What failed in the harness: the tick is followed again, a few times; for as long as it takes where only the
+        database is away."""
+        if self._over.is_set():
+            return
         reason = f"{type(error).__name__}: {error}"
         log.warning("beside.failed", extra={"run": self.plan.run, "tick": tick, "reason": reason})
-        if self._over.wait(self._tries[tick]):
-            return
-        if self._tries[tick] < TRIES:
+        self._tries[tick] += not isinstance(error, _AWAY)
+        if self._tries[tick] >= TRIES:
+            self._say(f"tick {tick} could not be followed beside ({reason}); ticks go on")
+            try:
+                self._trial.conclude(tick, not_compared(f"the harness failed {TRIES} times: {reason}"), None, None)
+                return
+            except Exception as again:  # noqa: BLE001 - without a store nothing can be kept; it is tried again
+                log.warning("beside.unkept", extra={"run": self.plan.run, "tick": tick, "reason": str(again)})
+        if not self._over.wait(PAUSE_S):
             self._followers.put(tick)
-            return
-        self._say(f"tick {tick} could not be followed beside ({reason}); ticks go on")
-        try:
-            self._trial.conclude(tick, not_compared(f"the harness failed {TRIES} times: {reason}"), None, None)
-        except Exception as again:  # noqa: BLE001 - without a store nothing can be kept; a later loop catches up
-            log.warning("beside.unkept", extra={"run": self.plan.run, "tick": tick, "reason": str(again)})
 
     def _judged(self, tick: int, comparison: Comparison) -> None:
         note_comparison(self.loop, tick, self.plan.run, comparison.kind.value)

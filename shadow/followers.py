@@ -34,9 +34,15 @@ class Followers:
 
     def finish(self, timeout_s: float | None = None) -> bool:
         """Follow what was put, and end; whether that was done within the timeout (None: wait for ever)."""
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        with self._queue.all_tasks_done:
+            # What failed and is put again is no less to be waited for than what was never begun.
+            while self._queue.unfinished_tasks and not self._over.is_set():
+                if deadline is not None and time.monotonic() >= deadline:
+                    return False
+                self._queue.all_tasks_done.wait(0.2)
         for _ in self._threads:
             self._queue.put(None)
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
         for thread in self._threads:
             thread.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
@@ -51,3 +57,5 @@ class Followers:
                 self._follow(tick)
             except Exception as error:  # noqa: BLE001 - the owner of the threads decides what it means
                 self._failed(tick, error)
+            finally:
+                self._queue.task_done()

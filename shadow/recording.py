@@ -32,20 +32,20 @@ class Recording:
         """
         self._surface.add(raw.observed, raw.unobserved)
         stratum = self._workflow.stratum(raw.tick, raw.state_before) if self._workflow.stratum else None
-        disturbed, ready = self._collect(late, raw.tick)
-        if disturbed:
+        if self._collect(late, raw.tick):
             seen = replace(seen, state_disturbed=True)
         self._store.save_observation(
             self.record.rules.redact(seen), calls=raw.calls, state_before=raw.state_before, stratum=stratum
         )
         if any(step.status == "gave_up" for step in seen.steps.values()):
             self._late[raw.tick] = time.monotonic() + LATE_CUTOFF_S * self.record.plan.time_scale
-            return ready
-        return [*ready, raw.tick]
+            return self._ready()
+        return [*self._ready(), raw.tick]
 
     def wait(self, late: Iterable[Late], now_at: int) -> list[int]:
         """Keep what ticks did since they returned; the ticks whose time for that is over."""
-        return self._collect(late, now_at)[1]
+        self._collect(late, now_at)
+        return self._ready()
 
     @property
     def waits(self) -> bool:
@@ -58,15 +58,18 @@ class Recording:
         self._late.clear()
         return ready
 
-    def _collect(self, reports: Iterable[Late], now_at: int) -> tuple[bool, list[int]]:
-        """Whether an abandoned step of an earlier tick wrote something, and the ticks that have waited enough."""
+    def _collect(self, reports: Iterable[Late], now_at: int) -> bool:
+        """Keep what ticks did since they returned; whether an abandoned step of an earlier one wrote something."""
         disturbed = False
         for late in reports:
             key = ExecutionKey(run=late.run, tick=late.tick, system=System.LEGACY, purpose=Purpose.CONTROL)
             self._store.keep_late(key, now_at, late.to_json())
             self._store.keep_calls(late.calls)
             disturbed = disturbed or (bool(late.effects) and late.tick < now_at)
+        return disturbed
+
+    def _ready(self) -> list[int]:
         ready = sorted(tick for tick, deadline in self._late.items() if time.monotonic() > deadline)
         for tick in ready:
             del self._late[tick]
-        return disturbed, ready
+        return ready

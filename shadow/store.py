@@ -5,12 +5,13 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Engine, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import DBAPIError
 
 from shadow.compare import Comparison, Kind
 from shadow.models import (
@@ -113,8 +114,10 @@ class Store:
             try:
                 yield
             finally:
-                connection.execute(text("SELECT pg_advisory_unlock(:key)"), name)
-                connection.commit()
+                # A connection that was lost holds nothing any more.
+                with suppress(DBAPIError):
+                    connection.execute(text("SELECT pg_advisory_unlock(:key)"), name)
+                    connection.commit()
 
     def is_held(self, run: str) -> bool:
         """Whether a runner holds the run at this moment."""

@@ -186,6 +186,33 @@ def test_what_fails_beside_neither_stops_nor_changes_a_tick(
     assert "kept" in reasons[0][0] and "the harness failed 1 times" in reasons[2][0]
 
 
+def test_a_database_that_drops_all_sessions_costs_no_tick_its_comparison(
+    loops: Loops, start_worker: StartWorker
+) -> None:  # fmt: skip
+    """Under ticks of either system all sessions are cut off: the loop goes on, and so does what runs beside."""
+    start_worker("seven", pool="threads", TICKOVER_WORKLOAD=WORKLOAD)
+    cut = (
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    loop = loops.loop()
+
+    def tell(end: Any, late: bool) -> None:
+        if end.tick in (2, 6):
+            rows(cut)
+        if end.tick == 4:
+            move("async")
+
+    loop.serve(9, tell)
+    found = rows("SELECT tick, owner, outcome FROM ticks ORDER BY tick")
+    assert [tick for tick, _, _ in found] == list(range(9))
+    kinds = {tick: kind for _, tick, kind in compared()}
+    # A candidate whose outcome could not be asked for is not compared; what is compared is equal.
+    assert list(kinds) == list(range(9)) and set(kinds.values()) <= {"match", "not_compared"}
+    assert sum(kind == "match" for kind in kinds.values()) >= 5
+    assert all(outcome == "done" or kinds[tick] == "not_compared" for tick, _, outcome in found)
+
+
 def test_a_candidate_that_hangs_delays_nothing_and_costs_no_more_and_more(
     loops: Loops, start_worker: StartWorker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -45,6 +45,9 @@ class Nothing:
     def end(self, begun: Any, seen: Any, late: Any) -> None:
         assert (seen is None) == (begun.owner.value == "async")
 
+    def wait_for_room(self, timeout_s: float) -> None:
+        assert timeout_s > 0
+
     def close(self, patience_s: float) -> None:
         assert patience_s > 0
 
