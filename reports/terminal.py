@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
@@ -224,9 +225,12 @@ def _more(report: Report, pen: _Pen) -> list[str]:
 
 
 def _wrap(what: str, width: int, first: str, rest: str | None) -> list[str]:
-    return textwrap.wrap(
-        what, width, initial_indent=first, subsequent_indent=first if rest is None else rest, break_on_hyphens=False
-    ) or [first.rstrip()]
+    # A number and its percent sign stay on one line: a space that does not break takes the place of theirs.
+    lines = textwrap.wrap(
+        re.sub(r"(\d) %", "\\1\N{NO-BREAK SPACE}%", what), width, initial_indent=first,
+        subsequent_indent=first if rest is None else rest, break_on_hyphens=False,
+    )  # fmt: skip
+    return [line.replace("\N{NO-BREAK SPACE}%", " %") for line in lines] or [first.rstrip()]
 
 
 def _cut(line: str, width: int) -> str:

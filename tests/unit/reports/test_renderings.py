@@ -214,5 +214,6 @@ def test_the_terminal_report_fits_the_terminal(width: int) -> None:
         lines = terminal.render(found, colour=False, width=width).splitlines()
         assert max(map(terminal.columns, lines)) <= min(width, 100)
         assert any("READY" in line for line in lines[:6])
+        assert not any(line.strip().startswith("% ") for line in lines)
         row = next(line for line in lines if line.startswith("  mismatch "))
         assert f"{found.criteria[0].budget:.0%}".replace("%", " %") in row
