@@ -60,7 +60,7 @@ def test_each_line_of_a_guide_runs(document: str) -> None:
                     _until_ready(environment)
                 continue
             done = subprocess.run(
-                line, shell=True, cwd=place, env=environment, capture_output=True, text=True, check=False, timeout=90
+                line, shell=True, cwd=place, env=environment, capture_output=True, text=True, check=False, timeout=240
             )
             may_end_with = (0,) if place == ROOT else VERDICTS.get(line.split()[1], (0,))
             assert done.returncode in may_end_with, f"{line}\n{done.stdout[-1000:]}\n{done.stderr[-2000:]}"
