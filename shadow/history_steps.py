@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -47,15 +48,14 @@ class Steps:
 
     def __init__(self) -> None:
         self.executions: dict[int, Execution] = {}
+        self._controls: dict[tuple[str, int], list[Execution]] = defaultdict(list)
         self.violations: list[Violation] = []
         self.done = 0
         self.recovered = 0
 
     def controls(self, run: str, tick: int) -> list[Execution]:
         """The executions of the new system whose answer counts for a tick."""
-        wanted = (run, tick, System.ASYNC.value, Purpose.CONTROL.value)
-        names = ("run", "tick", "system", "purpose")
-        return [each for each in self.executions.values() if tuple(each.row[name] for name in names) == wanted]
+        return self._controls.get((run, tick), [])
 
     def commit(self, changes: Sequence[Change]) -> None:
         """Follow one transaction."""
@@ -97,7 +97,9 @@ class Steps:
 
     def _workflow(self, change: Change, row: Row) -> None:
         if change.operation == "insert":
-            self.executions[row["id"]] = Execution(row=row)
+            begun = self.executions[row["id"]] = Execution(row=row)
+            if (row["system"], row["purpose"]) == (System.ASYNC.value, Purpose.CONTROL.value):
+                self._controls[row["run"], row["tick"]].append(begun)
             return
         execution = self.executions.get(row["id"])
         if execution is None:
