@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from digital_being import heavy_tick
 from shadow.faults import KINDS, FaultPlan, Planned, Shot, load_plan, parse_plan, shots, standard, strikable
+from tests.conftest import ROOT
 from tickover.errors import ConfigurationError
 
 POSSIBLE = dict.fromkeys(KINDS, heavy_tick.order)
@@ -105,3 +107,11 @@ def test_a_plan_that_is_not_there_is_refused(tmp_path: Path) -> None:
     for name in ("nowhere.toml", "bytes.toml"):
         with pytest.raises(ConfigurationError, match=name):
             load_plan(str(tmp_path / name))
+
+
+def test_the_guide_has_every_kind_and_a_plan_that_can_be_read() -> None:
+    """`docs/drills.md` names each kind of fault, and its plan is one."""
+    guide = (ROOT / "docs" / "drills.md").read_text(encoding="utf-8")
+    assert [kind for kind in KINDS if f"`{kind}`" not in guide] == []
+    (plan,) = re.findall(r"```toml\n(.*?)```", guide, re.DOTALL)
+    assert parse_plan(plan, "nightly.toml").name == "nightly"
