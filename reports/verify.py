@@ -18,11 +18,13 @@ from tickover.canonical import canonical_text, parse
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verified:
     """What came of computing a verdict again; immutable. differs: what is not as it was stored, each a sentence.
-    ticks_since: compared after the verdict was given; then the ticks are not recounted."""
+    ticks_since: compared after the verdict was given; then the ticks are not recounted. trials_since: of drills that
+    were begun after it; then the drills are not recounted."""
 
     stored: Stored
     differs: tuple[str, ...]
     ticks_since: int
+    trials_since: int = 0
 
 
 def verify_run(store: Store, run: str | None) -> Verified:
@@ -35,11 +37,14 @@ def verify_run(store: Store, run: str | None) -> Verified:
     day = stored.created_at.astimezone(dt.UTC).date()
     fresh = gather(record, stored.policy, run_state(store, record, counts), counts, on=day)
     since = fresh.started - stored.evidence.started
+    trials = sum(kind.n for kind in fresh.faults.values()) - sum(kind.n for kind in stored.evidence.faults.values())
+    if trials > 0:
+        fresh = dataclasses.replace(fresh, faults=stored.evidence.faults)
     if since == 0:
-        # What is known of drills and noise may grow apart from the ticks; it is told by its own name.
+        # What is known of noise may grow apart from the ticks; it is told by its own name.
         again = evidence_from_json(parse(canonical_text(fresh.to_json())))
         differs += _differences(stored.evidence, again)
-    return Verified(stored=stored, differs=tuple(differs), ticks_since=since)
+    return Verified(stored=stored, differs=tuple(differs), ticks_since=since, trials_since=max(0, trials))
 
 
 def _differences(stored: Any, fresh: Any) -> list[str]:
@@ -63,6 +68,8 @@ def render(found: Verified) -> str:
         lines.append(f"{found.ticks_since} ticks were compared since, so the ticks were not recounted")
     else:
         lines.append(f"all {stored.evidence.started} ticks were counted again")
+    if found.trials_since:
+        lines.append(f"{found.trials_since} trials of drills were begun since, so the drills were not recounted")
     lines += [f"  {difference[:300]}" for difference in found.differs]
     lines.append("it is NOT what was stored" if found.differs else "it is the same, figure by figure")
     return "\n".join(lines)

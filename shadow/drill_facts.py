@@ -172,4 +172,4 @@ def _running_again(kind: FaultKind, step: str, run: SideRun, timing: Timing) -> 
     since = struck["at"]
     if kind.since == "limit" and entries:
         since = max(since, entries[0]["at"] + timing.limit_s)
-    return max(0.0, again["at"] - since), int(commit["attempt"])
+    return round(max(0.0, again["at"] - since), 3), int(commit["attempt"])

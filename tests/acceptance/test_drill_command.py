@@ -41,13 +41,14 @@ class Commands:
 
 @pytest.fixture(scope="module")
 def user() -> Iterator[Commands]:
-    """A user who has made one run of eight ticks."""
+    """A user who has made one run of eight ticks, and read its report."""
     with tempfile.TemporaryDirectory(prefix="tickover-drills-") as folder:
         data_dir = Path(folder)
         data_dir.chmod(0o755)
         commands = Commands(data_dir)
         commands("servers", "start")
         commands("shadow", "--ticks", "8", "--every", "0s", "--time-scale", "0.02")
+        commands("report", code=4)
         yield commands
         commands("servers", "stop", "--force")
 
@@ -87,9 +88,17 @@ def test_the_old_system_is_reported_as_it_is(drilled: dict[str, dict[str, Any]])
     for kind in ("killed_process", "killed_runner"):
         found = drilled[kind]["legacy"]
         assert (found["outcome"], found["recovered"]) == ("lost", False)
-        assert found["lost"] > 0
+        assert not found["same_state"]
     for kind in set(KINDS) - HARMLESS:
         assert not drilled[kind].get("legacy", {}).get("recovered"), kind
+
+
+@pytest.mark.timeout(500)
+def test_a_verdict_that_was_given_before_a_drill_stands(user: Commands, drilled: dict[str, dict[str, Any]]) -> None:
+    """Computed again it is the same, and the trials since are named."""
+    assert drilled
+    said = user("report", "--verify").stdout
+    assert "13 trials of drills were begun since" in said and "it is the same" in said
 
 
 @pytest.mark.timeout(500)
