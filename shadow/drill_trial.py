@@ -6,7 +6,7 @@ import os
 import signal
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +31,8 @@ PAUSED_S = LEASE_S + 1.0
 LATE_S = 20.0
 # How long a paused worker's step may go without an heir before it is woken all the same, in seconds.
 HEIR_S = 40.0
+# How long the note of a commit is waited for, in seconds.
+NOTE_S = 5.0
 _LOOK_S = 0.01
 
 
@@ -220,14 +222,22 @@ class _Watch:
             self._paused = None
 
     def _await_late(self) -> None:
-        """Wait for the refusal of whoever worked on after losing its step."""
-        if self._system is System.LEGACY or self._faults["kind"] not in ("paused_process", "hang"):
+        """Wait for the refusal of whoever worked on after losing its step, and for the note of the step's commit, which
+        its worker makes a moment after it."""
+        if self._system is System.LEGACY or not self._faults["kind"]:
             return
         self._wake()
-        deadline = time.monotonic() + self._faults.get("length_s", 0.0) + LATE_S
-        while time.monotonic() < deadline:
-            if any(event.get("accepted") is False for event in read_ledger(self._folder)):
-                return
+        step = self._faults["step"]
+        self._await(
+            lambda event: event["event"] == "committed" and event["accepted"] and event["step"] == step, NOTE_S
+        )
+        if self._faults["kind"] in ("paused_process", "hang"):
+            self._await(lambda event: event.get("accepted") is False, self._faults.get("length_s", 0.0) + LATE_S)
+
+    def _await(self, sought: Callable[[dict[str, Any]], bool], timeout_s: float) -> None:
+        """Wait for an event in the ledger, in vain after `timeout_s`."""
+        deadline = time.monotonic() + timeout_s
+        while not any(sought(event) for event in read_ledger(self._folder)) and time.monotonic() < deadline:
             time.sleep(_LOOK_S)  # the pace of looking
 
 

@@ -32,6 +32,8 @@ AT_HINT = frozenset({"broker_restart", "duplicated_hint", "lost_hint"})
 AT_CALL = frozenset({"model_outage", "malformed_answer"})
 # How long a step waits for whoever restarts a server, in seconds of real time, and the pause between two looks.
 HOLD_LIMIT_S, LOOK_S = 30.0, 0.005
+# How long a signal to its own process may take until it stops each thread, in seconds.
+STOP_S = 0.5
 
 
 class ArmedForControl(ContractError):
@@ -148,6 +150,8 @@ class Fault:
             os.kill(os.getppid(), signal.SIGKILL)
         else:
             os.kill(os.getpid(), signal.SIGSTOP if self.kind == "paused_process" else signal.SIGKILL)
+            # Another thread may be the one that the signal stops first: this one must not commit meanwhile.
+            time.sleep(STOP_S)
 
     def committing(self, step: str) -> None:
         """Between a step's work and its commit."""
