@@ -222,8 +222,7 @@ class _Watch:
             self._paused = None
 
     def _await_late(self) -> None:
-        """Wait for the refusal of whoever worked on after losing its step, and for the note of the step's commit, which
-        its worker makes a moment after it."""
+        """Wait for the note of the commit, which follows it, and for the refusal of whoever had lost the step."""
         if self._system is System.LEGACY or not self._faults["kind"]:
             return
         self._wake()
