@@ -7,8 +7,6 @@ import os
 from typing import Any
 from urllib.parse import urlsplit
 
-import ollama
-
 from tickover import HttpRequest, HttpResponse, Port, PortCall, PortError
 
 DEFAULT_URL = "http://127.0.0.1:11434"
@@ -28,6 +26,9 @@ class ModelClient:
     """A live connection to the model; answers are what the steps need of Ollama's."""
 
     def __init__(self) -> None:
+        # Only now: it takes half of what a command takes to start, and most commands ask no model.
+        import ollama
+
         self._client = ollama.Client(host=model_url(), timeout=300)
 
     def close(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,8 +29,8 @@ def ready_database(*, broker: bool = True) -> Iterator[Endpoints]:
     current. broker: False for a command that needs no broker. Raises PendingMigrations, SchemaTooNew, DatabaseTooOld,
     DatabaseUnreachable, and what `servers.use` raises.
     """
-    from tickover.ground import migrate, servers
-    from tickover.ground.database import dispose_engines, engine
+    from tickover.ground import servers
+    from tickover.ground.raw import schema_is_current
     from tickover.ground.settings import get_settings, reset_settings
 
     settings = get_settings()
@@ -39,11 +40,9 @@ def ready_database(*, broker: bool = True) -> Iterator[Endpoints]:
         os.environ.update(endpoints.environment())
         reset_settings()
         try:
-            target = engine(endpoints.database_url)
-            if settings.embedded_database:
-                migrate.upgrade(target)
-            else:
-                migrate.require_current(target)
+            # What needs neither ORM nor Alembic, as a rollback does, is not to wait until they are loaded.
+            if not schema_is_current():
+                _make_current(endpoints.database_url, embedded=settings.embedded_database)
             yield endpoints
         finally:
             for name, value in before.items():
@@ -52,7 +51,19 @@ def ready_database(*, broker: bool = True) -> Iterator[Endpoints]:
                 else:
                     os.environ[name] = value
             reset_settings()
-            dispose_engines()
+            if database := sys.modules.get("tickover.ground.database"):
+                database.dispose_engines()
+
+
+def _make_current(url: str, *, embedded: bool) -> None:
+    """Bring an embedded database up to date; raise what is wrong with one that the user names."""
+    from tickover.ground import migrate
+    from tickover.ground.database import engine
+
+    if embedded:
+        migrate.upgrade(engine(url))
+    else:
+        migrate.require_current(engine(url))
 
 
 def say_started(endpoints: Endpoints, data_dir: Path) -> None:
