@@ -123,7 +123,9 @@ class _Progress:
         self._done += 1
         total = len(self._record.shots)
         left_s = (time.monotonic() - self._begun) / (self._done - self._before) * (total - self._done)
-        said = "; ".join(f"{system.value} {_said(facts.to_json())}" for system, facts in sorted(sides.items()))
+        said = "; ".join(
+            f"{system.value} {_said(shot.kind, facts.to_json())}" for system, facts in sorted(sides.items())
+        )
         if self._terminal:
             sys.stderr.write("\r\x1b[K")
         click.echo(f"#{number} {shot.kind} in {shot.step()}, tick {tick}: {said}", err=True)
@@ -139,11 +141,12 @@ class _Progress:
             click.echo(line, err=True)
 
 
-def _said(facts: Mapping[str, object]) -> str:
+def _said(kind: str, facts: Mapping[str, object]) -> str:
     """What one system did, in a few words."""
     seconds = facts["seconds"]
     if facts["recovered"]:
-        return "recovered" if seconds is None else f"recovered in {seconds:.1f} s"
+        did = "confined it" if kind == "permanent_error" else "recovered"
+        return did if seconds is None else f"{did} in {seconds:.1f} s"
     return f"did not recover ({facts['reason']})"
 
 

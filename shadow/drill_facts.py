@@ -14,6 +14,9 @@ from tickover.canonical import canonical_text
 from tickover.execution import System
 from tickover.workflow import Workflow
 
+_AS_UNDISTURBED = "the tick ended as undisturbed"
+_ENDS = {"permanent_error": "the error was confined to its step"}
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SideFacts:
@@ -76,7 +79,7 @@ def facts(
         event["step"] for event in run.ledger if event["event"] == "committed" and event["accepted"]
     )  # fmt: skip
     return SideFacts(
-        outcome=outcome.value, recovered=not reason, reason=reason or "the tick ended as undisturbed",
+        outcome=outcome.value, recovered=not reason, reason=reason or _ENDS.get(kind.name, _AS_UNDISTURBED),
         seconds=seconds, judged_s=judged_s, again=sum(entered.values()) - len(entered), lost=lost, doubled=doubled,
         half_done=half_done, late=run.late,
         refused=sum(event.get("accepted") is False for event in run.ledger),

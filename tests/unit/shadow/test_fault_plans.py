@@ -12,6 +12,7 @@ from digital_being import heavy_tick
 from shadow.faults import KINDS, FaultPlan, Planned, Shot, load_plan, parse_plan, shots, standard, strikable
 from tests.conftest import ROOT
 from tickover.errors import ConfigurationError
+from tickover.faults import AT_CALL, AT_ENTRY, AT_HINT, MEANWHILE
 
 POSSIBLE = dict.fromkeys(KINDS, heavy_tick.order)
 
@@ -115,3 +116,9 @@ def test_the_guide_has_every_kind_and_a_plan_that_can_be_read() -> None:
     assert [kind for kind in KINDS if f"`{kind}`" not in guide] == []
     (plan,) = re.findall(r"```toml\n(.*?)```", guide, re.DOTALL)
     assert parse_plan(plan, "nightly.toml").name == "nightly"
+
+
+def test_each_kind_strikes_at_one_point() -> None:
+    """The kinds that a plan may name are those that the fault points know, each at one of them."""
+    points = [AT_ENTRY, MEANWHILE, AT_HINT, AT_CALL]
+    assert sorted(kind for point in points for kind in point) == sorted(KINDS)

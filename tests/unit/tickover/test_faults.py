@@ -13,10 +13,6 @@ from tickover.boundary.session import Recorder
 from tickover.errors import PortError
 from tickover.execution import ExecutionKey, Purpose, System
 from tickover.faults import (
-    AT_CALL,
-    AT_ENTRY,
-    AT_HINT,
-    MEANWHILE,
     ArmedForControl,
     Fault,
     InjectedFault,
@@ -118,14 +114,6 @@ def test_a_broken_answer_is_no_answer(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"Unterminated|Expecting"):
         json.loads(broken(answer))
     assert isinstance(decode_error(answer), PortError) and decode_error(answer).kind == "decode"
-
-
-def test_each_kind_strikes_at_one_point(tmp_path: Path) -> None:
-    """The kinds that a plan may name are those that the fault points know, each at one of them."""
-    from shadow.faults import KINDS
-
-    points = [AT_ENTRY, MEANWHILE, AT_HINT, AT_CALL]
-    assert sorted(kind for point in points for kind in point) == sorted(KINDS)
 
 
 def test_an_unfinished_line_is_left_out(tmp_path: Path) -> None:
