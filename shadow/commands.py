@@ -15,6 +15,7 @@ from tickover.ground.settings import get_settings
 
 if TYPE_CHECKING:
     from shadow.plan import RunPlan
+    from shadow.store import RunRecord
 
 
 @click.command("shadow")
@@ -156,7 +157,7 @@ def runs(as_json: bool) -> None:
 
     with open_store() as store:
         found = [
-            {"run": run.run, "status": run.status, "workload": run.plan.workload, "ticks": run.plan.ticks,
+            {"run": run.run, "status": _status(run), "workload": run.plan.workload, "ticks": run.plan.ticks,
              "scale": run.plan.time_scale, "started": run.started_at.isoformat(timespec="seconds"),
              "counts": {kind.value: count for kind, count in store.counts(run.run).items() if count}}
             for run in store.runs()
@@ -171,6 +172,11 @@ def runs(as_json: bool) -> None:
         shown = ", ".join(f"{count} {kind}" for kind, count in counts.items()) or "nothing compared"
         length = "open end" if row["ticks"] is None else f"{row['ticks']} ticks"
         click.echo(f"{row['run']}  {row['status']:<11}  {row['workload']}  {length}  {shown}")
+
+
+def _status(run: RunRecord) -> str:
+    """As the report has it: a run without an end of its own is not cut off where its loop stands still."""
+    return "paused" if run.status == "interrupted" and run.plan.ticks is None else run.status
 
 
 @click.command("findings")

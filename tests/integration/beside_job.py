@@ -11,10 +11,11 @@ import os
 import random
 import time
 import uuid
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tickover import Effect, Step, TickContext, Workflow
+from tickover import Effect, Port, Step, TickContext, Workflow
 
 HOME, PLANS = "BESIDE_JOB_HOME", "BESIDE_JOB_PLANS"
 
@@ -84,4 +85,30 @@ job = Workflow(
     read_state=read_state,
     write_state=write_state,
     steps=[Step(name="mark", run=_mark, timeout_s=30)],
+)
+
+
+class _Echo:
+    """A client that answers at once, so that what a call costs is what is done around it."""
+
+    def ask(self, text: str) -> str:
+        return text
+
+
+def _ask(context: TickContext) -> int:
+    for number in range(3):
+        context.port("echo").ask(text=f"{context.step} {number} " + "x" * 2000)
+    return context.tick
+
+
+calling = replace(
+    job,
+    name="calling_job",
+    ports=[Port(name="echo", connect=_Echo, methods=("ask",))],
+    steps=[
+        Step(name="mark", run=_mark, timeout_s=30),
+        Step(name="first", run=_ask, needs=("mark",), timeout_s=30),
+        Step(name="second", run=_ask, needs=("first",), timeout_s=30),
+        Step(name="third", run=_ask, needs=("second",), timeout_s=30),
+    ],
 )

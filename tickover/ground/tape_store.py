@@ -119,9 +119,9 @@ class PostgresTapeStore:
         def write(connection: Connection) -> None:
             with connection, connection.cursor() as cursor:
                 # Whatever commits afterwards and waits for the disk takes this along: no step waits for its calls.
-                cursor.execute("SET LOCAL synchronous_commit = off")
-                for row in rows:
-                    cursor.execute(statement, row)
+                # All of it in one round trip, for it is a step that waits.
+                parts = [b"SET LOCAL synchronous_commit = off", *(cursor.mogrify(statement, row) for row in rows)]
+                cursor.execute(b";".join(parts))
 
         if rows:
             self._with_connection(write)
