@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -204,6 +204,7 @@ def findings(run: str | None, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def diff(run: str, tick: int, as_json: bool) -> None:
     """Show both systems' outputs, effects and timeline of one tick; of a drill and one of its trials likewise."""
+    from shadow.diff_text import tick_lines
     from shadow.drill_text import trial_document, trial_lines
     from shadow.session import open_store
 
@@ -222,27 +223,7 @@ def diff(run: str, tick: int, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"comparison": comparison, "observations": seen}, ensure_ascii=False))
         return
-    click.echo(f"tick {tick} of {name}: {comparison['kind']} – {comparison['reason']}")
-    for difference in comparison["differences"]:
-        click.echo(f"  {difference}")
-    for purpose, found in seen.items():
-        _show_side(purpose, found)
-
-
-def _show_side(purpose: str, found: dict[str, Any]) -> None:
-    click.echo(f"\n{purpose} ({found['system']}): {found['outcome']} in {found['duration_ms']:.0f} ms")
-    width = max((len(step) for step in found["steps"]), default=0)
-    longest = max(found["duration_ms"], 1.0)
-    for step, seen in found["steps"].items():
-        begun, lasted = seen["started_ms"], seen["duration_ms"]
-        bar = ""
-        if begun is not None and lasted is not None:
-            bar = " " * round(40 * begun / longest) + "#" * max(1, round(40 * lasted / longest)) + f" {lasted:.0f} ms"
-        click.echo(f"  {step:<{width}}  {seen['status']:<14} {bar}")
-    for effect in found["effects"]:
-        late = " (late)" if effect["late"] else ""
-        text = json.dumps(effect["payload"], ensure_ascii=False)
-        click.echo(f"  effect {effect['step']}: {effect['kind']}{late} {text[:90]}")
+    click.echo("\n".join(tick_lines(name, tick, comparison, seen)))
 
 
 @click.command("recompare")
