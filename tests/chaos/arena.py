@@ -203,17 +203,21 @@ class Arena:
         return sorted(deaf)
 
     def stubborn_workers(self, timeout_s: float) -> list[str]:
-        """Workers that do not end within the timeout after they were told to."""
-        for name in self._workers:
-            process = self.members[name].process
-            if process is not None and process.alive():
-                process.send(signal.SIGTERM)
+        """Workers that do not end within the timeout after they were told to; they write into their logs where they
+        stand."""
+        told = [(name, self.members[name].process) for name in self._workers if self.members[name].alive()]
+        for _, process in told:
+            assert process is not None
+            process.send(signal.SIGTERM)
         deadline = time.monotonic() + timeout_s
-        return [
-            name for name in self._workers
-            if (process := self.members[name].process) is not None
-            and process.wait(max(0.0, deadline - time.monotonic())) is None
-        ]  # fmt: skip
+        stubborn = []
+        for name, process in told:
+            if process is not None and process.wait(max(0.0, deadline - time.monotonic())) is None:
+                stubborn.append(name)
+                # Celery answers with the stacks of all its threads.
+                process.send(signal.SIGUSR1)
+                process.wait(2)
+        return stubborn
 
     def check(self) -> Checked:
         """What the history checker says of all runs, each with every tick that was begun and none left out."""
@@ -239,7 +243,7 @@ class Arena:
     def logs(self) -> dict[str, str]:
         """The end of each log."""
         return {
-            path.stem: path.read_text(encoding="utf-8", errors="replace")[-1500:]
+            path.stem: path.read_text(encoding="utf-8", errors="replace")[-6000:]
             for path in sorted((self.root / "logs").iterdir())
         }
 
