@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 
@@ -18,6 +19,8 @@ log = logging.getLogger(__name__)
 
 # Hints sent in one sweep at most.
 BATCH = 100
+# How long a fork waits for a hint that is being sent, in seconds.
+FORK_WAIT_S = 5.0
 # How often a step may be taken from a dead worker before it counts as what kills them.
 MAX_RECOVERIES = 5
 
@@ -60,5 +63,41 @@ class Sweeper:
         ):
             if recovered:
                 log.info("step.recovered", extra={"execution": execution_id, "step": step})
-            sent += send_hint(self._app, f"{workflow}.{step}", execution_id, queue)
+            with _sending:
+                sent += send_hint(self._app, f"{workflow}.{step}", execution_id, queue)
         return sent
+
+
+class _Sending:
+    """Held while a sweep sends a hint, and while the process forks: a child that is forked in the middle of it has a
+    lock of the broker's client that nobody will ever release, and hangs before it has begun."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._forks = False
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def before_fork(self) -> None:
+        """Wait for a hint that is being sent; not for ever, for the broker may hang."""
+        self._forks = self._lock.acquire(timeout=FORK_WAIT_S)
+
+    def after_fork(self) -> None:
+        """Go on sending."""
+        if self._forks:
+            self._lock.release()
+
+    def forget(self) -> None:
+        """In a child nothing is being sent."""
+        self._lock = threading.Lock()
+
+
+_sending = _Sending()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_sending.before_fork, after_in_parent=_sending.after_fork, after_in_child=_sending.forget
+    )
