@@ -54,6 +54,8 @@ def _drop_orphans(do: Any, prefix: str) -> None:
         if do.fetchall()[0][0]:
             try:
                 _drop(do, name)
+            except psycopg2.errors.InsufficientPrivilege:
+                continue  # another user's, who drops it with the next one of theirs
             finally:
                 do.execute("SELECT pg_advisory_unlock(%s)", (_lock(name),))
 
