@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import statistics
 import subprocess
 import sys
@@ -20,6 +21,8 @@ from tests.chaos.storm_job import RUN
 from tests.chaos.storm_world import scratch_environment
 from tests.conftest import ROOT
 from tests.integration.engine_support import until
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="signals go through process descriptors")
 
 MOVES, TRIALS = 30, 15
 Stamp = tuple[int, int, str, str]

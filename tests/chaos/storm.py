@@ -45,7 +45,7 @@ class Weather:
     """
 
     mover: float = 0.4
-    loop: float = 0.2
+    loop: float = 0.3
     gone: float = 0.15
     legacy: float = 0.1
     worker: float = 0.04
@@ -92,7 +92,7 @@ class Storm(World):
             self.number += 1
             self._say(f"epoch {self._epoch()} {self._owner()} {self._ticks()} ticks")
             self._move()
-            self._let(self.draw.choice((0.0, 0.05, 0.2, 0.5)), ticks=self.draw.choice((0, 1, 1, 2, 4)))
+            self._let(self.draw.choice((0.0, 0.05, 0.5, 2.0)), ticks=self.draw.choice((0, 1, 1, 2, 4)))
         self._calm()
         return judge(self.do, self.url, self.crew.notebook, self.crew.told(), self.crew.home)
 

@@ -16,6 +16,8 @@ from tests.chaos.storm_judge import Verdict
 from tests.chaos.storm_world import boundaries_hit, scratch_environment
 from tickover.ground.raw import connect_raw
 
+pytestmark = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="signals go through process descriptors")
+
 MakeStorm = Callable[..., Storm]
 
 
@@ -85,8 +87,9 @@ def test_storm(make_storm: MakeStorm, moves: int) -> None:
     verdict = storm.run(moves)
     _tell(storm, verdict)
     assert verdict.violations == [] and verdict.checked is not None and verdict.checked.sound, verdict.checked
-    assert verdict.moves >= moves and verdict.ticks["async done"] and verdict.ticks["legacy done"]
+    assert verdict.moves >= moves
     if moves >= 1_000:
+        assert min(verdict.ticks["async done"], verdict.ticks["legacy done"]) > moves
         assert _missed(storm) == []
 
 
