@@ -89,7 +89,7 @@ def test_storm(make_storm: MakeStorm, moves: int) -> None:
     assert verdict.violations == [] and verdict.checked is not None and verdict.checked.sound, verdict.checked
     assert verdict.moves >= moves
     if moves >= 1_000:
-        assert min(verdict.ticks["async done"], verdict.ticks["legacy done"]) > moves
+        assert min(verdict.ticks["async done"], verdict.ticks["legacy done"]) > moves // 4
         assert _missed(storm) == []
 
 
