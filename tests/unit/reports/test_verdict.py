@@ -77,34 +77,6 @@ def test_a_broken_step_is_named(production: Policy) -> None:
     assert "Step meta" in verdict.reasons[0]
 
 
-def test_ready_does_not_wait_for_a_step_that_seldom_applies(production: Policy) -> None:
-    """A clean day in which a step applied on each fifth tick is READY, unless the policy has a rule for that step."""
-    day = good(steps={**good().steps, "meta": Tally(n=288, not_applied=1152)})
-    ready = judge(day, production)
-    assert ready.decision is Decision.READY
-    assert (criterion(ready, "mismatch/meta").critical, criterion(ready, "mismatch/meta").status) == (
-        False, Status.OPEN,
-    )  # fmt: skip
-    asked = judge(day, replace(production, steps={"meta": production.step_mismatch}))
-    assert (asked.decision, asked.needed.ticks_if_clean) == (Decision.KEEP_RUNNING, 5 * (694 - 288))
-
-
-def test_ready_waits_for_a_step_that_never_applied(production: Policy) -> None:
-    """What was not seen once is not known, however often it did not apply."""
-    day = good(steps={**good().steps, "meta": Tally(not_applied=1440)})
-    assert judge(day, production).decision is Decision.KEEP_RUNNING
-
-
-def test_a_step_that_seldom_applies_can_prove_not_ready(production: Policy) -> None:
-    """Five of its eight ticks differ, which is little of a day of ticks: the step is named, and bars READY."""
-    few = good(
-        steps={**good().steps, "meta": Tally(n=8, bad=5, not_applied=1432)}, whole=Tally(n=1440, bad=5)
-    )  # fmt: skip
-    verdict = judge(few, production)
-    assert verdict.decision is Decision.NOT_READY
-    assert "Step meta" in verdict.reasons[0]
-
-
 def test_a_veto_bars_ready_whatever_the_counts_say(production: Policy) -> None:
     """One lost effect is enough."""
     verdict = judge(good(vetoes=("tick 7 lost an effect",)), production)
@@ -228,12 +200,6 @@ def test_rules_that_hide_something_are_not_silent(production: Policy) -> None:
     assert judge(seen, production).without_rules is None
 
 
-def test_a_step_that_seldom_applies_needs_more_ticks_of_the_run(production: Policy) -> None:
-    """What is needed is said in ticks of the run, not of the step."""
-    verdict = judge(good(steps={**good().steps, "meta": Tally(n=144)}), production)
-    assert criterion(verdict, "mismatch/meta").more_if_clean == (694 - 144) * 10
-
-
 def test_a_noisy_old_system_is_not_comparable(production: Policy) -> None:
     """A step on which the old system differs from itself cannot become READY."""
     verdict = judge(good(noise={"meta": Noise(n=400, old_differs=20)}), production)
@@ -251,15 +217,6 @@ def test_bursts_are_warned_of(production: Policy) -> None:
     assert (long.dependence.burst, "bursts of 25 ticks" in (long.dependence.warning or "")) == (25, True)
 
 
-def test_a_lost_effect_in_a_drill_is_counted_for_the_candidate(production: Policy) -> None:
-    """Recovery is pooled over kinds, and each kind has an advisory bound of its own."""
-    faults = {**good().faults, "hang": FaultTrials(n=12, not_recovered=6, late=2)}
-    verdict = judge(good(faults=faults), production)
-    assert criterion(verdict, "recovered").bad == 6
-    assert criterion(verdict, "recovered_in_time").bad == 8
-    assert not criterion(verdict, "recovered/hang").critical
-
-
 def test_quantiles_have_a_ratio_only_where_both_are_bounded(production: Policy) -> None:
     """An unbounded quantile has no ratio rather than a wrong one."""
     quantiles = (Quantile(p=0.5, new_upper_ms=50.0, old_lower_ms=100.0), Quantile(p=0.99, new_upper_ms=None,
@@ -271,42 +228,6 @@ def test_evidence_survives_json() -> None:
     """What is stored computes the same verdict again."""
     evidence = good(noise={"meta": Noise(n=4)}, quantiles=(Quantile(p=0.5, new_upper_ms=1.0, old_lower_ms=None),))
     assert evidence_from_json(json.loads(json.dumps(evidence.to_json()))) == evidence
-
-
-@pytest.mark.parametrize("damage", ["lost", "doubled"])
-def test_an_effect_that_a_drill_lost_or_doubled_is_a_veto(production: Policy, damage: str) -> None:
-    """One is enough for NOT_READY, although the budget of its criterion is not shown to be broken."""
-    faults = {**good().faults, "hang": FaultTrials(**{"n": 12, damage: 1})}
-    verdict = judge(good(faults=faults), production)
-    assert verdict.decision is Decision.NOT_READY
-    assert "hang" in verdict.vetoes[0] and verdict.reasons[0] == verdict.vetoes[0]
-    assert criterion(verdict, "fault_damage").status is not Status.FAIL
-
-
-def test_kinds_of_fault_that_the_policy_names_must_have_been_drilled(production: Policy) -> None:
-    """Fifty drills of one kind do not stand for another."""
-    policy = replace(production, gates=replace(production.gates, faults=("hang", "killed_runner")))
-    faults = {"hang": FaultTrials(n=50)}
-    verdict = judge(good(faults=faults), policy)
-    assert verdict.decision is Decision.KEEP_RUNNING
-    assert [gate.name for gate in verdict.gates if not gate.is_met] == ["fault/killed_runner"]
-    assert verdict.needed.trials_if_clean == 5
-    assert "drills of faults" in verdict.headline and "ticks" not in verdict.headline
-
-
-def test_a_kind_of_fault_that_was_never_drilled_holds_ready_up(production: Policy) -> None:
-    """A kind that can be drilled and was not is in the evidence without drills: five are needed."""
-    verdict = judge(good(faults={**good().faults, "database_restart": FaultTrials()}), production)
-    assert verdict.decision is Decision.KEEP_RUNNING
-    assert verdict.reasons == ("0 drills of database restart done, 5 needed",)
-    assert criterion(verdict, "recovered/database_restart").status is Status.NO_DATA
-
-
-def test_drills_of_unknown_outcome_count_against_the_new_system(production: Policy) -> None:
-    """Beside the old system, a drill whose end is not known is taken for one that the new system lost alone."""
-    faults = {"hang": FaultTrials(n=40, against_old=Pairs(n=38, unknown=2))}
-    found = criterion(judge(good(faults=faults), production), "recovered/than_old")
-    assert (found.n, found.bad, found.critical) == (40, 2, False)
 
 
 def test_hours_that_are_missing_are_not_called_ticks(production: Policy) -> None:
