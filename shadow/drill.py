@@ -130,7 +130,7 @@ def prepare(store: Store, drills: DrillStore, run: str | None, time_scale: float
             f"run {record.run} has no tick yet that both systems ended well and alike, and drills start from such; "
             f"`tickover report {record.run}` counts them"
         )
-    ticks = _pool(clean, record.run)
+    ticks = pool_of(drills.steps_called(record.run, clean), record.run)
     tape = PostgresTapeStore()
     try:
         points = {tick: _point(store, record, tick, tape, time_scale) for tick in ticks}
@@ -142,15 +142,17 @@ def prepare(store: Store, drills: DrillStore, run: str | None, time_scale: float
     )  # fmt: skip
 
 
-def _pool(clean: list[int], run: str) -> list[int]:
-    """Some of the ticks, the same for each drill of the run, as far apart by remainder as they come: what happens on
-    some ticks only is to be among them."""
-
-    def order(tick: int) -> tuple[int, int]:
-        return (sum(tick % every == 0 for every in (2, 3, 5)) * -1, seed_of(run, tick, "drill"))
-
-    chosen = sorted(clean, key=order)[: POOL // 2]
-    rest = sorted(set(clean) - set(chosen), key=lambda tick: seed_of(run, tick, "drill"))
+def pool_of(called: Mapping[int, frozenset[str]], run: str) -> list[int]:
+    """Some of the ticks, the same for each drill of the run: at random, but for those without which a step would not
+    be among them. called: tick -> the steps that made calls in it."""
+    at_random = sorted(called, key=lambda tick: seed_of(run, tick, "drill"))
+    chosen: list[int] = []
+    missing = frozenset().union(*called.values())
+    while missing and len(chosen) < POOL:
+        best = max(at_random, key=lambda tick: len(called[tick] & missing))
+        chosen.append(best)
+        missing -= called[best]
+    rest = [tick for tick in at_random if tick not in chosen]
     return sorted(chosen + rest[: POOL - len(chosen)])
 
 

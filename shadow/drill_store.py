@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import insert
 from shadow.compare import Kind
 from shadow.drill_facts import SideFacts
 from shadow.faults import Shot
-from shadow.models import Drill, DrillSide, DrillTrial, ShadowComparison
+from shadow.models import Drill, DrillSide, DrillTrial, ShadowComparison, TapeRow
 from tickover.canonical import Json, canonical_text, parse
 from tickover.errors import ConfigurationError
 from tickover.execution import System
@@ -170,6 +170,16 @@ class DrillStore:
         ).order_by(ShadowComparison.tick)  # fmt: skip
         with self._engine.connect() as connection:
             return list(connection.execute(query).scalars())
+
+    def steps_called(self, run: str, ticks: Sequence[int]) -> dict[int, frozenset[str]]:
+        """Tick -> the steps that made port calls in it."""
+        query = (
+            select(TapeRow.tick, func.array_agg(TapeRow.step.distinct()))
+            .where(TapeRow.run == run, TapeRow.tick.in_(ticks)).group_by(TapeRow.tick)
+        )  # fmt: skip
+        with self._engine.connect() as connection:
+            found = {tick: frozenset(steps) for tick, steps in connection.execute(query)}
+        return {tick: found.get(tick, frozenset()) for tick in ticks}
 
     def counts(self, behaviour_key: str, candidate: System, within_s: float) -> list[KindCounts]:
         """The drills of a behaviour by kind of fault, in the kinds' order of names. within_s: seconds at the run's

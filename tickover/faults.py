@@ -109,6 +109,9 @@ class Fault:
         elif self.kind in AT_ENTRY:
             self._at_entry()
             yield
+        elif self.kind == "killed_runner" and commits:
+            # The new system's runner is struck as it starts the tick: a worker's parent is none.
+            yield
         elif self.kind in MEANWHILE and self.at_commit:
             yield
             if not commits:
@@ -155,7 +158,7 @@ class Fault:
 
     def committing(self, step: str) -> None:
         """Between a step's work and its commit."""
-        if self.at_commit and step == self.step and self.kind in MEANWHILE:
+        if self.at_commit and step == self.step and self.kind in ("killed_process", "paused_process"):
             self._meanwhile()
 
     def calling(self, step: str) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from digital_being import heavy_tick
+from shadow.drill import POOL, pool_of
 from shadow.faults import KINDS, FaultPlan, Planned, Shot, load_plan, parse_plan, shots, standard, strikable
 from tests.conftest import ROOT
 from tickover.errors import ConfigurationError
@@ -122,3 +123,12 @@ def test_each_kind_strikes_at_one_point() -> None:
     """The kinds that a plan may name are those that the fault points know, each at one of them."""
     points = [AT_ENTRY, MEANWHILE, AT_HINT, AT_CALL]
     assert sorted(kind for point in points for kind in point) == sorted(KINDS)
+
+
+def test_the_ticks_of_a_drill_have_every_step_among_them() -> None:
+    """A step that runs on one tick of many is in the pool; the pool is the same each time, and bounded."""
+    called = {tick: frozenset({"monologue", "action"}) for tick in range(200)} | {77: frozenset({"meta"})}
+    pool = pool_of(called, "run")
+    assert 77 in pool and len(pool) == POOL and pool == pool_of(called, "run")
+    assert pool_of(called, "another run") != pool
+    assert pool_of({3: frozenset()}, "run") == [3]
