@@ -28,12 +28,17 @@ from tickover.errors import ConfigurationError, TickoverError
 from tickover.loading import load_object, load_workload
 from tickover.workflow import Workflow
 
+# A document, and where somebody waits for it to be written, an event that is set then.
+Answer = dict[str, Any] | tuple[dict[str, Any], threading.Event]
+
 
 class Host:
     """Answers commands, one at a time."""
 
-    def __init__(self, workload: str, home: Path, time_scale: float, model_url: str | None) -> None:
-        self._home = home
+    def __init__(
+        self, workload: str, home: Path, time_scale: float, model_url: str | None, begins: Callable[[int], None]
+    ) -> None:  # fmt: skip
+        self._home, self._begins = home, begins
         session.installed += [*clock.install(), *chance.install(), *files.install(), *sqlite.install()]
         steps.install_inheritance()
         audit.install()
@@ -57,7 +62,9 @@ class Host:
     def _run_tick(self, request: dict[str, Any]) -> dict[str, Any]:
         if self._runner is None:
             self._runner = self._load()
-        return self._runner.run(LegacyRequest.from_json(request)).to_json()
+        found = LegacyRequest.from_json(request)
+        self._begins(found.tick)
+        return self._runner.run(found).to_json()
 
     def _load(self) -> TickRunner:
         workflow, legacy = self._workflow, self._workflow.legacy
@@ -115,7 +122,14 @@ def main(arguments: list[str] | None = None) -> None:
     sys.argv = ["tickover.host"]
     lines: queue.SimpleQueue[str] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(options.read_fd, lines), name="tickover-pipe", daemon=True).start()
-    answers: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+    answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+
+    def begins(tick: int) -> None:
+        # Written before the tick runs: where the parent finds nothing, nothing has happened.
+        written = threading.Event()
+        answers.put(({"begins": tick}, written))
+        written.wait()
+
     threading.Thread(target=_answer, args=(options.write_fd, answers), name="tickover-answers", daemon=True).start()
     session.tell = answers.put
     host: Host | None = None
@@ -123,7 +137,7 @@ def main(arguments: list[str] | None = None) -> None:
         command = json.loads(lines.get())
         try:
             if host is None:
-                host = Host(options.workload, home, options.time_scale, options.model_url)
+                host = Host(options.workload, home, options.time_scale, options.model_url, begins)
             answer = {"ok": host.commands[command["command"]](command["arguments"])}
         except (Exception, SystemExit) as error:  # noqa: BLE001 - the parent is told, whatever it is
             name = type(error).__name__
@@ -135,12 +149,16 @@ def main(arguments: list[str] | None = None) -> None:
             sys.stdout.flush()
 
 
-def _answer(descriptor: int, answers: queue.SimpleQueue[dict[str, Any]]) -> None:
+def _answer(descriptor: int, answers: queue.SimpleQueue[Answer]) -> None:
     """Write answers and news; a thread of its own, so that a parent that does not read delays nobody."""
     with os.fdopen(descriptor, "w", encoding="utf-8") as pipe:
         while True:
-            pipe.write(json.dumps(answers.get(), default=lambda value: value.to_json()) + "\n")
+            answer = answers.get()
+            document, written = answer if isinstance(answer, tuple) else (answer, None)
+            pipe.write(json.dumps(document, default=lambda value: value.to_json()) + "\n")
             pipe.flush()
+            if written is not None:
+                written.set()
 
 
 def _listen(descriptor: int, lines: queue.SimpleQueue[str]) -> None:

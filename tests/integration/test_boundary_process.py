@@ -119,6 +119,25 @@ time.sleep(30)
     assert after.pid != first
 
 
+def test_a_process_that_dies_before_it_begins_a_tick_loses_nothing(process: LegacyProcess) -> None:
+    """It was killed, and nobody had noticed: the tick goes to another process, as nothing of it had happened. One
+    whose parent kills it is not replaced."""
+    probe = Probe(process)
+    process.start()
+    for kill in (lambda pid: os.kill(pid, signal.SIGKILL), lambda pid: process.kill()):
+        pid = process.pid
+        assert pid is not None
+        # What stands still is given the tick, and dies with it unread.
+        os.kill(pid, signal.SIGSTOP)
+        killer = threading.Timer(0.2, kill, (pid,))
+        killer.start()
+        seen = probe("return 'whole'")
+        killer.join()
+        if process.starts == 2 and seen.outcome is not Outcome.LOST:
+            assert seen.result == "whole" and seen.pid != pid
+    assert (seen.outcome, process.starts) == (Outcome.LOST, 2)
+
+
 def test_a_tick_over_the_given_limit_is_lost(process: LegacyProcess) -> None:
     """A process that does not answer in time is killed, and says so."""
     seen = Probe(process)("import time; time.sleep(30)", timeout_s=0.3)

@@ -79,7 +79,7 @@ class LegacyProcess:
         self._to = self._from = -1
         self._buffer = bytearray()
         self._news: list[dict[str, Any]] = []
-        self._ran = False
+        self._ran = self._killed = False
         self._lock = threading.RLock()
 
     @property
@@ -127,38 +127,50 @@ class LegacyProcess:
     def run_tick(self, request: LegacyRequest, *, timeout_s: float | None = None) -> LegacyObservation:
         """What legacy did with the tick. A process that dies meanwhile, or takes longer than `timeout_s` (then it is
         killed; None waits for ever), makes the outcome `lost`, with the calls and steps that had ended by then; the
-        next command starts another.
+        next command starts another. One that was found dead before it began the tick is replaced, once: nothing of
+        the tick had happened.
 
         Raises LegacyProcessError where the tick could not be begun.
         """
         with self._lock:
-            self.start()
-            self._ran = True
-            pid, begun_s = self.pid, time.monotonic()
-            try:
-                document = self._exchange("run_tick", request.to_json(), timeout_s)
-            except LegacyProcessLost as lost:
-                return LegacyObservation(
-                    run=request.run,
-                    tick=request.tick,
-                    mode=request.mode,
-                    outcome=Outcome.LOST,
-                    error=str(lost),
-                    steps={
-                        news["step"]: StepObservation.from_json(news["observation"])
-                        for news in self._news
-                        if "step" in news and (news["run"], news["tick"]) == (request.run, request.tick)
-                    },
-                    calls=tuple(
-                        entry
-                        for entry in (TapeEntry.from_json(news["call"]) for news in self._news if "call" in news)
-                        if (entry.run, entry.tick) == (request.run, request.tick)
-                    ),
-                    duration_ms=(time.monotonic() - begun_s) * 1000,
-                    observed=self.observed,
-                    pid=pid,
-                )
-            return LegacyObservation.from_json(document)
+            self._killed = replaced = False
+            begun_s = time.monotonic()
+            while True:
+                self.start()
+                self._ran = True
+                pid = self.pid
+                try:
+                    return LegacyObservation.from_json(self._exchange("run_tick", request.to_json(), timeout_s))
+                except LegacyProcessLost as lost:
+                    begun = any(news.get("begins") == request.tick for news in self._news)
+                    if begun or replaced or self._killed:
+                        return self._lost_tick(request, lost, pid, time.monotonic() - begun_s)
+                    replaced = True
+
+    def _lost_tick(
+        self, request: LegacyRequest, lost: LegacyProcessLost, pid: int | None, lasted_s: float
+    ) -> LegacyObservation:
+        """What is known of a tick whose process is gone."""
+        return LegacyObservation(
+            run=request.run,
+            tick=request.tick,
+            mode=request.mode,
+            outcome=Outcome.LOST,
+            error=str(lost),
+            steps={
+                news["step"]: StepObservation.from_json(news["observation"])
+                for news in self._news
+                if "step" in news and (news["run"], news["tick"]) == (request.run, request.tick)
+            },
+            calls=tuple(
+                entry
+                for entry in (TapeEntry.from_json(news["call"]) for news in self._news if "call" in news)
+                if (entry.run, entry.tick) == (request.run, request.tick)
+            ),
+            duration_ms=lasted_s * 1000,
+            observed=self.observed,
+            pid=pid,
+        )
 
     def read_state(self) -> Json:
         """Legacy's state document. Raises LegacyProcessError, LegacyProcessLost."""
@@ -195,6 +207,7 @@ class LegacyProcess:
 
     def kill(self) -> None:
         """Kill the process group at once, as a crash would. Safe at any time, from any thread."""
+        self._killed = True
         process = self._process
         if process is not None and process.poll() is None:
             try:
@@ -220,6 +233,7 @@ class LegacyProcess:
 
     def _exchange(self, command: str, arguments: dict[str, Any], timeout_s: float | None) -> Any:
         line = json.dumps({"command": command, "arguments": arguments}).encode() + b"\n"
+        self._news = []
         try:
             with memoryview(line) as view:
                 sent = 0
@@ -227,7 +241,6 @@ class LegacyProcess:
                     sent += os.write(self._to, view[sent:])
         except BrokenPipeError:
             raise self._lost(command, "died") from None
-        self._news = []
         while True:
             answer = json.loads(self._line(command, timeout_s))
             if "ok" in answer or "error" in answer:
