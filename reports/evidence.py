@@ -166,7 +166,7 @@ def gather(
         deadline=deadline if plan.interval_s > 0 else Tally(),
         quantiles=_quantiles(counts, policy.alpha),
         strata=dict(sorted(strata.items())),
-        faults=fault_trials(counts.faults, record, policy),
+        faults=fault_trials(counts.faults),
         bursts=Bursts(longest_streak=counts.episodes.longest_streak, episodes=counts.episodes.count),
         # A run that kept nothing of what was watched has shown nothing about it.
         unobserved=tuple(record.surface["unobserved"] if record.surface else [NO_SURFACE]),

@@ -14,21 +14,23 @@ from tickover.execution import System
 
 
 def fault_counts(store: Store, record: RunRecord, policy: Policy) -> tuple[KindCounts, ...]:
-    """The drills of a run's behaviour, by kind of fault."""
+    """The drills of a run's behaviour, by kind of fault. Where the policy asks for drills, a kind that can be drilled
+    and was not stands there without any, so that its absence shows."""
+    drills = DrillStore(store.engine)
     within_s = policy.recovered_in_time.within_s
-    return tuple(DrillStore(store.engine).counts(record.behaviour_key, record.plan.candidate, within_s))
-
-
-def fault_trials(counts: Iterable[KindCounts], record: RunRecord, policy: Policy) -> dict[str, FaultTrials]:
-    """The counts as evidence. Where the policy asks for drills, a kind that can be drilled and was not stands there
-    without any, so that its absence shows."""
-    found = {kind.kind: _trials(kind) for kind in counts if kind.new_n}
+    found = {kind.kind: kind for kind in drills.counts(record.behaviour_key, record.plan.candidate, within_s)}
+    found = {name: kind for name, kind in found.items() if kind.new_n}
     if policy.gates.trials_per_fault:
-        of_new = record.plan.candidate is System.ASYNC
+        of_new, has_calls = record.plan.candidate is System.ASYNC, drills.has_calls(record.run)
         for name, kind in KINDS.items():
-            if of_new or kind.on_legacy:
-                found.setdefault(name, FaultTrials())
-    return dict(sorted(found.items()))
+            if (of_new or kind.on_legacy) and (has_calls or kind.steps != "with port calls"):
+                found.setdefault(name, KindCounts(kind=name))
+    return tuple(found[name] for name in sorted(found))
+
+
+def fault_trials(counts: Iterable[KindCounts]) -> dict[str, FaultTrials]:
+    """The counts as evidence."""
+    return {kind.kind: _trials(kind) for kind in counts}
 
 
 def fault_facts(counts: Iterable[KindCounts]) -> tuple[FaultFacts, ...]:

@@ -59,16 +59,16 @@ class KindCounts:
     the candidate's, old_* the control's; *_n: trials that the system can be told of."""
 
     kind: str
-    new_n: int
-    new_recovered: int
-    late: int
-    lost: int
-    doubled: int
-    new_s: float | None
-    old_n: int
-    old_recovered: int
-    old_s: float | None
-    pairs: tuple[int, int, int]
+    new_n: int = 0
+    new_recovered: int = 0
+    late: int = 0
+    lost: int = 0
+    doubled: int = 0
+    new_s: float | None = None
+    old_n: int = 0
+    old_recovered: int = 0
+    old_s: float | None = None
+    pairs: tuple[int, int, int] = (0, 0, 0)
 
 
 class DrillStore:
@@ -180,6 +180,11 @@ class DrillStore:
         with self._engine.connect() as connection:
             found = {tick: frozenset(steps) for tick, steps in connection.execute(query)}
         return {tick: found.get(tick, frozenset()) for tick in ticks}
+
+    def has_calls(self, run: str) -> bool:
+        """Whether any step of the run made port calls."""
+        with self._engine.connect() as connection:
+            return connection.execute(select(TapeRow.tick).where(TapeRow.run == run).limit(1)).first() is not None
 
     def counts(self, behaviour_key: str, candidate: System, within_s: float) -> list[KindCounts]:
         """The drills of a behaviour by kind of fault, in the kinds' order of names. within_s: seconds at the run's
