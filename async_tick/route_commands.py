@@ -14,6 +14,7 @@ from async_tick.surroundings import ending_by_signal, own_worker, surroundings, 
 from tickover.errors import ConfigurationError, ExitCode
 from tickover.ground.commands import ready_database
 from tickover.ground.settings import get_settings
+from tickover.ground.units import DURATION, SHARE
 from tickover.loading import load_workload
 
 if TYPE_CHECKING:
@@ -38,7 +39,15 @@ author_option = click.option("--author", default=None, show_envvar=True, help="W
 @click.command("serve")
 @workload_option
 @run_option
-@click.option("--every", "every_s", type=click.FloatRange(0), default=60.0, show_default=True, show_envvar=True)
+@click.option(
+    "--every",
+    "every_s",
+    type=DURATION,
+    default="60s",
+    show_default=True,
+    show_envvar=True,
+    help="Between two ticks, at scale 1; 0s runs them back to back.",
+)
 @click.option("--ticks", type=click.IntRange(1), default=None, show_envvar=True, help="[default: until stopped]")
 @place_option
 @click.option("--shadow", is_flag=True, help="Run the system that is not in charge beside it, and compare.")
@@ -52,8 +61,8 @@ author_option = click.option("--author", default=None, show_envvar=True, help="W
 )
 @click.option(
     "--noise",
-    type=click.FloatRange(0, 1),
-    default=0.0,
+    type=SHARE,
+    default="0%",
     show_default=True,
     show_envvar=True,
     help="With --shadow: share of ticks on which the old system runs twice, to see where it differs from itself.",

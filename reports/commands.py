@@ -98,7 +98,7 @@ def plan(every: str, policy: str | None, time_scale: float, as_json: bool) -> No
     from reports.plan import plan as plan_of
     from reports.plan_text import render
     from reports.policy import BUILT_IN, load_policy
-    from shadow.plan import duration_s
+    from tickover.ground.units import duration_s
 
     every_s = duration_s(every)
     if every_s <= 0 or not time_scale > 0:

@@ -86,11 +86,12 @@ def shadow(
     noise: str, resume: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Run both systems side by side on the same ticks, and compare them."""
-    from shadow.plan import Mode, RunPlan, duration_s, new_run_name, share
+    from shadow.plan import Mode, RunPlan, new_run_name
     from shadow.progress import Progress
     from shadow.rules import load_rules
     from shadow.session import open_store, run_plan
     from tickover.execution import System
+    from tickover.ground.units import duration_s, share
 
     settings = get_settings()
     if resume is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import random
-import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -14,9 +13,6 @@ from typing import Any
 from tickover.draws import seed_of
 from tickover.errors import ConfigurationError
 from tickover.execution import System
-
-_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)d)?(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?\Z")
-_UNITS_S = (86400.0, 3600.0, 60.0, 1.0)
 
 
 class Mode(StrEnum):
@@ -92,25 +88,6 @@ class RunPlan:
     def from_json(cls, document: Mapping[str, Any]) -> RunPlan:
         """The plan that `to_json` wrote."""
         return cls(**{**document, "mode": Mode(document["mode"]), "candidate": System(document["candidate"])})
-
-
-def duration_s(text: str) -> float:
-    """Seconds of `24h`, `90s`, `1h30m`, `2d`. Raises ConfigurationError for anything else."""
-    match = _DURATION.match(text.strip())
-    if not match or not any(match.groups()):
-        raise ConfigurationError(f"{text!r} is no duration; write it like 24h, 90s or 1h30m")
-    return sum(float(number) * unit for number, unit in zip(match.groups(), _UNITS_S, strict=True) if number)
-
-
-def share(text: str) -> float:
-    """The share that `5%` or `0.05` says. Raises ConfigurationError for anything else."""
-    try:
-        found = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-    except ValueError:
-        found = -1.0
-    if not 0 <= found <= 1:
-        raise ConfigurationError(f"{text!r} is no share; write it like 5% or 0.05")
-    return found
 
 
 def new_run_name(now: dt.datetime) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
 import tempfile
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ import click
 from async_tick.route_commands import home_of, place_option, run_option
 from async_tick.surroundings import surroundings, workload_option
 from tickover.errors import ConfigurationError, ExitCode
-from tickover.ground.settings import get_settings, reset_settings
+from tickover.ground.settings import environment, get_settings
 from tickover.loading import load_workload
 
 if TYPE_CHECKING:
@@ -96,7 +95,7 @@ def _rehearse(
         }  # fmt: skip
         if workflow.services is not None and not live:
             env.update(stack.enter_context(workflow.services(get_settings().time_scale, _SEED)))
-        stack.enter_context(_environment(env))
+        stack.enter_context(environment(env))
         _say(f"a copy of {home} ({size / 1e6:.1f} MB), a database, a broker, a worker and a loop of its own")
         return _play(workflow, workload, scratch, env, ticks, limit_s)
 
@@ -138,23 +137,6 @@ def _copy(workflow: Workflow, run: str, home: Path, target: Path) -> int:
     if behind and workflow.write_state is not None:
         workflow.write_state(target, state)
     return size_of(target)
-
-
-@contextlib.contextmanager
-def _environment(env: dict[str, str]) -> Iterator[None]:
-    """The settings with these variables, as long as the context lasts."""
-    before = {name: os.environ.get(name) for name in env}
-    os.environ.update(env)
-    reset_settings()
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-        reset_settings()
 
 
 @contextlib.contextmanager

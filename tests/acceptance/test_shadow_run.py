@@ -100,7 +100,8 @@ def _compared(environment: dict[str, str], run: str) -> int:
         (["shadow", "--ticks", "3", "--workload", "digital_being:steps"], "not a tickover.Workflow"),
         (["report", "nothing"], "there is no run 'nothing'"),
         (["report"], "there is no run yet"),
-        (["serve", "--every", "-1"], "-1"),
+        (["serve", "--every", "-1"], "'-1' is no duration"),
+        (["serve", "--shadow", "--noise", "7"], "'7' is no share"),
     ],
 )
 def test_wrong_input_is_named_and_nothing_is_done(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,28 +30,20 @@ def ready_database(*, broker: bool = True) -> Iterator[Endpoints]:
     """
     from tickover.ground import servers
     from tickover.ground.raw import schema_is_current
-    from tickover.ground.settings import get_settings, reset_settings
+    from tickover.ground.settings import environment, get_settings
 
     settings = get_settings()
     with servers.use(settings, broker=broker) as endpoints:
         say_started(endpoints, settings.data_dir)
-        before = {name: os.environ.get(name) for name in endpoints.environment()}
-        os.environ.update(endpoints.environment())
-        reset_settings()
-        try:
-            # What needs neither ORM nor Alembic, as a rollback does, is not to wait until they are loaded.
-            if not schema_is_current():
-                _make_current(endpoints.database_url, embedded=settings.embedded_database)
-            yield endpoints
-        finally:
-            for name, value in before.items():
-                if value is None:
-                    os.environ.pop(name, None)
-                else:
-                    os.environ[name] = value
-            reset_settings()
-            if database := sys.modules.get("tickover.ground.database"):
-                database.dispose_engines()
+        with environment(endpoints.environment()):
+            try:
+                # What needs neither ORM nor Alembic, as a rollback does, is not to wait until they are loaded.
+                if not schema_is_current():
+                    _make_current(endpoints.database_url, embedded=settings.embedded_database)
+                yield endpoints
+            finally:
+                if database := sys.modules.get("tickover.ground.database"):
+                    database.dispose_engines()
 
 
 def _make_current(url: str, *, embedded: bool) -> None:
