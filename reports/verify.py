@@ -9,10 +9,15 @@ from typing import Any
 
 from reports.evidence import gather, read_counts, run_state
 from reports.tally import evidence_from_json
-from reports.verdict_store import Stored, VerdictStore, verify
-from shadow.store import Store
+from reports.verdict_store import NoVerdict, Stored, VerdictStore, verify
+from shadow.store import Store, UnknownRun
 from tickover import __version__
 from tickover.canonical import canonical_text, parse
+from tickover.errors import ConfigurationError
+
+
+class RunPruned(ConfigurationError):
+    """A run is no longer there, but a verdict of it is, which cannot be verified without its ticks."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,8 +33,14 @@ class Verified:
 
 
 def verify_run(store: Store, run: str | None) -> Verified:
-    """The latest stored verdict of a run (None: the latest run), computed again. Raises UnknownRun, NoVerdict."""
-    record = store.run(run)
+    """The latest stored verdict of a run (None: the latest run), computed again. Raises UnknownRun, NoVerdict,
+    RunPruned."""
+    try:
+        record = store.run(run)
+    except UnknownRun:
+        if run is not None:
+            _refuse_pruned(store, run)
+        raise
     stored = VerdictStore(store.engine).latest(record.run)
     differs = verify(stored)
     counts = read_counts(store, record, stored.policy)
@@ -45,6 +56,22 @@ def verify_run(store: Store, run: str | None) -> Verified:
         again = evidence_from_json(parse(canonical_text(fresh.to_json())))
         differs += _differences(stored.evidence, again)
     return Verified(stored=stored, differs=tuple(differs), ticks_since=since, trials_since=max(0, trials))
+
+
+def _refuse_pruned(store: Store, run: str) -> None:
+    """Raise RunPruned if a verdict of this run is stored."""
+    try:
+        stored = VerdictStore(store.engine).latest(run)
+    except NoVerdict:
+        return
+    differs = verify(stored)
+    figures = "differ from" if differs else "are those of"
+    raise RunPruned(
+        f"verdict {stored.number} of run {run} ({stored.status.value} under policy {stored.policy_name}, given "
+        f"{stored.created_at:%Y-%m-%d %H:%M} UTC) cannot be verified any more: the run was removed, and with it the "
+        f"ticks that would be counted again; computed again from the counts stored with it, its figures {figures} "
+        "what was stored. `tickover runs` lists the runs that are there"
+    )
 
 
 def _differences(stored: Any, fresh: Any) -> list[str]:

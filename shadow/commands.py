@@ -1,4 +1,4 @@
-"""Commands `shadow`, `runs`, `diff` and `findings`."""
+"""Commands `shadow`, `diff`, `findings` and `recompare`."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from shadow import drill_commands, rehearse_commands
+from shadow import drill_commands, rehearse_commands, replay_commands, run_commands
 from tickover.errors import ConfigurationError
 from tickover.ground.settings import get_settings
 
 if TYPE_CHECKING:
     from shadow.plan import RunPlan
-    from shadow.store import RunRecord
 
 
 @click.command("shadow")
@@ -150,36 +149,6 @@ def _longer(plan: RunPlan, ticks: int | None) -> RunPlan:
     return replace(plan, ticks=ticks)
 
 
-@click.command("runs")
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
-def runs(as_json: bool) -> None:
-    """List the latest runs."""
-    from shadow.session import open_store
-
-    with open_store() as store:
-        found = [
-            {"run": run.run, "status": _status(run), "workload": run.plan.workload, "ticks": run.plan.ticks,
-             "scale": run.plan.time_scale, "started": run.started_at.isoformat(timespec="seconds"),
-             "counts": {kind.value: count for kind, count in store.counts(run.run).items() if count}}
-            for run in store.runs()
-        ]  # fmt: skip
-    if as_json:
-        click.echo(json.dumps(found))
-        return
-    if not found:
-        click.echo("no run yet; `tickover shadow --ticks 10` makes one", err=True)
-    for row in found:
-        counts: dict[str, int] = row["counts"]  # type: ignore[assignment]
-        shown = ", ".join(f"{count} {kind}" for kind, count in counts.items()) or "nothing compared"
-        length = "open end" if row["ticks"] is None else f"{row['ticks']} ticks"
-        click.echo(f"{row['run']}  {row['status']:<11}  {row['workload']}  {length}  {shown}")
-
-
-def _status(run: RunRecord) -> str:
-    """As the report has it: a run without an end of its own is not cut off where its loop stands still."""
-    return "paused" if run.status == "interrupted" and run.plan.ticks is None else run.status
-
-
 @click.command("findings")
 @click.argument("run", required=False)
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
@@ -259,10 +228,11 @@ def recompare(run: str | None, rules_file: str, as_json: bool) -> None:
 
 COMMANDS: list[click.Command] = [
     shadow,
-    runs,
+    *run_commands.COMMANDS,
     diff,
     findings,
     recompare,
+    *replay_commands.COMMANDS,
     *drill_commands.COMMANDS,
     *rehearse_commands.COMMANDS,
 ]
