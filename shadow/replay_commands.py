@@ -6,14 +6,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
 
 from tickover.errors import ConfigurationError, ExitCode
-from tickover.ground.settings import get_settings, reset_settings
+from tickover.ground.settings import environment, get_settings
 
 if TYPE_CHECKING:
     from shadow.replay import Replayer
@@ -69,22 +68,10 @@ def _replayer(store: Store, record: RunRecord, on_miss: str) -> Iterator[Replaye
     with contextlib.ExitStack() as stack:
         if on_miss == "live" and get_settings().model_url is None and workflow.services is not None:
             env = stack.enter_context(workflow.services(record.plan.time_scale, record.plan.seed))
-            before = {name: os.environ.get(name) for name in env}
-            os.environ.update(env)
-            stack.callback(_restore, before)
-            reset_settings()
+            stack.enter_context(environment(env))
         replayer = Replayer(store, record, workflow, get_settings(), on_miss=on_miss)
         stack.callback(replayer.close)
         yield replayer
-
-
-def _restore(before: dict[str, str | None]) -> None:
-    for name, value in before.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
-    reset_settings()
 
 
 @click.group("timeouts")

@@ -11,6 +11,7 @@ import click
 
 from tickover.errors import ConfigurationError
 from tickover.ground.settings import get_settings
+from tickover.ground.units import DURATION
 
 if TYPE_CHECKING:
     from shadow.prune import Pruning
@@ -56,27 +57,33 @@ def _status(run: RunRecord) -> str:
 
 
 @runs.command("prune")
-@click.option("--keep", required=True, metavar="DURATION", help="Remove what ended longer ago than this, as 30d.")
+@click.option(
+    "--keep",
+    "keep_s",
+    type=DURATION,
+    required=True,
+    metavar="DURATION",
+    help="Remove what ended longer ago than this, as 30d.",
+)
 @click.option("--latest", is_flag=True, help="Also the latest run, which stays otherwise.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--json", "as_json", is_flag=True, help="What went, or without --yes what would, as JSON.")
-def prune(keep: str, latest: bool, yes: bool, as_json: bool) -> None:
+def prune(keep_s: float, latest: bool, yes: bool, as_json: bool) -> None:
     """Remove runs that ended long ago, with all their rows, drills and copies of the old system's home.
 
     A run that is running or held stays, and so does one that a switchover rests on, that stands beside the loop in
     the present epoch, or whose version has another run that stays. Verdicts stay too: a NOT_READY holds for its
     version. Without --yes and without an answer nothing is removed.
     """
-    from shadow.plan import duration_s
     from shadow.prune import choose, remove
     from shadow.prune_store import PruneStore
     from shadow.session import open_store
 
-    before = _before(duration_s(keep))
+    before = _before(keep_s)
     with open_store() as store:
         chosen = choose(PruneStore(store.engine).runs(), before, with_latest=latest)
         if not as_json:
-            _show(chosen, keep, err=not yes)
+            _show(chosen, err=not yes)
         agreed = bool(chosen.going) and (yes or (not as_json and _agreed(len(chosen.going))))
         gone: list[str] = []
         if agreed:
@@ -98,14 +105,14 @@ def _before(keep_s: float) -> dt.datetime:
         raise ConfigurationError("--keep reaches back further than there are dates; write it like 30d") from None
 
 
-def _show(chosen: Pruning, keep: str, *, err: bool) -> None:
+def _show(chosen: Pruning, *, err: bool) -> None:
     for run in chosen.going:
         drills = f", {run.drills} drills" if run.drills else ""
         click.echo(f"{run.run}  last active {run.active_at:%Y-%m-%d}, {run.ticks} ticks{drills}", err=err)
     for run, why in chosen.kept:
         click.echo(f"{run.run} stays: it {why}", err=True)
     if not chosen.going:
-        click.echo(f"no run is to be removed with --keep {keep}", err=True)
+        click.echo("no run is to be removed", err=True)
 
 
 def _agreed(count: int) -> bool:
