@@ -24,6 +24,7 @@ def connection(database: str) -> Iterator[Any]:
         yield opened
 
 
+@pytest.mark.timeout(300)
 def test_whatever_happens_each_step_is_done_once(connection: Any) -> None:
     """Claims, duplicate hints, completions, late commits, retries, fallbacks, deaths, takeovers and overruns in any
     order."""

@@ -110,7 +110,7 @@ def test_the_backup_waits_for_a_tick(database: str, tmp_path: Path) -> None:
     with between_ticks():
         with pytest.raises(NoBoundary), between_ticks(0.2):
             pass
-    with between_ticks(0.2) as connection:
+    with between_ticks(20) as connection:
         assert latest_state("run", job, connection)[0] == 0
 
 
