@@ -32,11 +32,12 @@ class Status(enum.StrEnum):
 class Criterion:
     """A criterion and what the evidence says of it; immutable.
 
-    name: "mismatch", "mismatch/STEP", "failure" and so on. unit: "share" of ticks, or "difference" of two shares. n,
-    bad: the counts, unknown ones as the worst case. rate: bad/n, None without n. bound, lower: 95 % bounds (at the
-    policy's alpha). best_bound: the bound if all unknown ones were good. budget: what must be undercut. evidence: the
-    betting score for the budget being kept; against: for its being broken. more_if_clean, more_at_rate: further ticks
-    until it passes, if all are clean or at the rate so far; None where no number will do.
+    name: "mismatch", "mismatch/STEP", "failure" and so on. unit: "share" of ticks, or "difference" of two shares.
+    n, bad: the counts, unknown ones as the worst case. rate: bad/n, None without n. bound, lower: 95 % bounds (at
+    the policy's alpha); the one from below takes unknown ones for good. best_bound: the bound if they were.
+    budget: what must be undercut. evidence: the betting score for the budget being kept; against: for its being
+    broken, unknown ones taken for good. more_if_clean, more_at_rate: further ticks until it passes, if all are
+    clean or at the rate so far; None where no number will do.
     """
 
     name: str
@@ -142,7 +143,9 @@ def answer(question: Question, alpha: float, beta: float, warn: float = 20.0) ->
     """
     counts, budget, lo, hi = question.counts, question.rule.budget, question.lo, question.hi
     n = sum(counts.values())
-    evidence, against = log_e(counts, budget, lo, hi, "below"), log_e(counts, budget, lo, hi, "above")
+    # What is not known is bad where a budget is to be kept, and good where one is to be broken: a runner that was
+    # killed must not condemn a version whose ticks `--resume` then compares.
+    evidence, against = log_e(counts, budget, lo, hi, "below"), log_e(question.best, budget, lo, hi, "above")
     if not n:
         status = Status.NO_DATA
     elif evidence >= -math.log(alpha):
@@ -160,7 +163,7 @@ def answer(question: Question, alpha: float, beta: float, warn: float = 20.0) ->
     return Criterion(
         name=question.name, title=question.title, group=question.group, critical=question.rule.critical,
         status=status, unit="difference" if lo < 0 else "share", n=n, bad=bad, rate=total / n if n else None,
-        bound=upper, lower=bound(counts, alpha, lo, hi, "above"),
+        bound=upper, lower=bound(question.best, alpha, lo, hi, "above"),
         best_bound=bound(question.best, alpha, lo, hi, "below") if question.unknown else upper, budget=budget,
         evidence=_score(evidence), against=_score(against), unknown=question.unknown,
         more_if_clean=_ticks(more_ticks(counts, budget, lo, hi, "below", alpha, {0.0: 1.0}), question),

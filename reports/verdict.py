@@ -174,7 +174,7 @@ def _broken(found: Criterion, policy: Policy) -> str:
     """Why a broken criterion is broken: what was seen, and how low the truth can be at the least."""
     unit = "percentage points" if found.unit == "difference" else "%"
     return (
-        f"{found.title}: the budget is broken. {found.bad:g} of {found.n:g} count against it; with "
+        f"{found.title}: the budget is broken. {found.bad - found.unknown:g} of {found.n:g} count against it; with "
         f"{100 * (1 - policy.alpha):g} % confidence it is at least {100 * found.lower:.2f} {unit}, and "
         f"{100 * found.budget:g} {unit} is allowed."
     )
@@ -221,10 +221,10 @@ def _dependence(evidence: Evidence, policy: Policy) -> Dependence:
     burst = max(LEAST_BURST, bursts.longest_streak)
     bound = rate_upper(bad, whole.n + whole.unknown, policy.alpha) if whole.n + whole.unknown else 1.0
     warning = None
-    if bad >= 2 and bursts.episodes < bad:
+    if whole.bad >= 2 and bursts.episodes < whole.bad:
         warning = (
-            f"{bad} mismatches came in {bursts.episodes} episodes, at most {bursts.longest_streak} in a row: if they "
-            f"come in bursts of {burst} ticks, the bound is {100 * min(1.0, burst * bound):.2f} % instead of "
+            f"{whole.bad} mismatches came in {bursts.episodes} episodes, at most {bursts.longest_streak} in a row: "
+            f"if they come in bursts of {burst} ticks, the bound is {100 * min(1.0, burst * bound):.2f} % instead of "
             f"{100 * bound:.2f} %"
         )
     return Dependence(

@@ -98,6 +98,21 @@ def test_a_run_without_its_runner_is_never_ready(store: Store, scaled: Policy, s
     assert found.evidence.whole.unknown == 2
 
 
+def test_a_look_at_a_killed_run_does_not_condemn_its_version(store: Store, scaled: Policy) -> None:
+    """A report on a run that was cut off with most of its ticks in flight says KEEP_RUNNING, and READY when
+    the ticks are compared after all."""
+    _made(store, "r", CLEAN, status="running")
+    with store.engine.begin() as connection:
+        connection.execute(text("CREATE TABLE aside AS SELECT * FROM shadow_comparisons WHERE tick >= 5"))
+        connection.execute(text("DELETE FROM shadow_comparisons WHERE tick >= 5"))
+    cut_off = _report(store, "r", scaled)
+    assert (cut_off.evidence.whole.unknown, cut_off.report.verdict.status) == (len(CLEAN) - 5, "KEEP_RUNNING")
+    with store.engine.begin() as connection:
+        connection.execute(text("INSERT INTO shadow_comparisons SELECT * FROM aside"))
+    store.set_status("r", "done")
+    assert _report(store, "r", scaled).report.verdict.status == "READY"
+
+
 def test_a_run_that_goes_on_is_reported_as_such(store: Store, scaled: Policy) -> None:
     """While a runner holds the run it is running, and ticks in flight are not missing."""
     _made(store, "r", CLEAN, status="running")

@@ -126,6 +126,18 @@ def test_unknown_ticks_count_as_the_worst_case(production: Policy) -> None:
     assert verdict.decision is Decision.KEEP_RUNNING
 
 
+def test_unknown_ticks_prove_nothing_against_a_version(production: Policy) -> None:
+    """However many ticks a killed runner left open, they are no READY and no NOT_READY, which would stay when a
+    resumed run has compared them; what was seen to differ beside them does break the budget."""
+    left_open = judge(good(whole=Tally(n=5, unknown=5), failures=Pairs(n=5, unknown=5)), production)
+    assert left_open.decision is Decision.KEEP_RUNNING
+    assert criterion(left_open, "mismatch").lower == 0.0
+    assert left_open.dependence.warning is None
+    broken = judge(good(whole=Tally(n=20, bad=15, unknown=5)), production)
+    assert broken.decision is Decision.NOT_READY
+    assert "15 of 25 count against it" in broken.reasons[0]
+
+
 def test_failures_of_unknown_outcome_count_against_the_new_system(production: Policy) -> None:
     """Three ticks of which it is not known how they ended are taken for failures of the new system alone."""
     verdict = judge(good(failures=Pairs(n=1437, unknown=3)), production)
