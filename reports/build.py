@@ -191,6 +191,9 @@ def _speed(record: RunRecord, counts: Counts) -> SpeedFacts | None:
     median = ratios[0]
     if 0.97 <= median <= 1.03:
         said = f"Typically {record.plan.candidate.value} takes as long as {record.plan.control.value}"
+    elif median >= 10:
+        longer = text.fold(median)
+        said = f"Typically {record.plan.candidate.value} takes {longer} the time of {record.plan.control.value}"
     elif median < 1:
         said = f"Typically {record.plan.candidate.value} takes {text.percent(1 - median, 0)} less time"
     else:

@@ -75,6 +75,7 @@ def render(report: Report, details: Details) -> str:
         grouped=text.grouped,
         hours=text.hours,
         duration=text.duration,
+        fold=text.fold,
         percent=text.percent,
         odds=text.odds,
         times=text.times,

@@ -14,7 +14,9 @@ from reports.criterion import Criterion
 from reports.model import Report
 
 WIDTH, NARROWEST = 100, 72
-_COLOURS = {"good": "green", "bad": "red", "wait": "yellow"}
+# Of the 256 colours: green, red and amber that stand out from white and from black by 4 to 1. What the sixteen names
+# mean is the terminal's choice, and the yellow of many cannot be read on white.
+_COLOURS = {"good": 28, "bad": 196, "wait": 130}
 _TONES = {"READY": "good", "NOT_READY": "bad", "KEEP_RUNNING": "wait"}
 # Reasons, findings and criteria beyond these say less than the command that lists them all.
 _MOST_REASONS, _MOST_FINDINGS = 8, 8
@@ -135,8 +137,8 @@ def _speed(report: Report, pen: _Pen) -> list[str]:
     lines += pen.wrap(speed.sentence, "  ")
     lines.append("  " + " " * 20 + "".join(f"{share:>12}" for share in words.SHARES))
     for side, found in ((report.run.control, speed.control_ms), (report.run.candidate, speed.candidate_ms)):
-        lines.append(f"  {side:<20}" + "".join(f"{text.duration(found[share]):>12}" for share in words.SHARES))
-    ratios = "".join(f"{speed.ratio[share]:>11.2f}x" if share in speed.ratio else " " * 12 for share in words.SHARES)
+        lines.append(f"  {side:<20}" + "".join(f" {text.duration(found[share]):>11}" for share in words.SHARES))
+    ratios = "".join(f"{text.fold(speed.ratio[share]) if share in speed.ratio else '':>12}" for share in words.SHARES)
     lines.append(f"  {'ratio, tick by tick':<20}{ratios}")
     grown = words.grown(report)
     if grown:

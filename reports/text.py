@@ -84,6 +84,11 @@ def hours(seconds: float | None) -> str:
     return f"{short(seconds / 86400)} days"
 
 
+def fold(ratio: float) -> str:
+    """How many times as long: 0.98×; beyond a thousand no figure says more, and it would not fit its column."""
+    return f"{ratio:.2f}×" if ratio < 1000 else f"over {grouped(1000)}×"
+
+
 def short(number: float) -> str:
     """Three significant digits, never in powers of ten."""
     return grouped(number) if number >= 99.95 else f"{number:.3g}"

@@ -103,7 +103,7 @@ def bursts(report: Report) -> str:
 def grown(report: Report) -> dict[str, str]:
     """By share (p50 and so on): how much the quantile of durations can have grown by, where a bound is known."""
     return {
-        f"p{100 * found.p:g}": "–" if found.ratio is None else f"{found.ratio:.2f}×" for found in report.quantiles
+        f"p{100 * found.p:g}": "–" if found.ratio is None else text.fold(found.ratio) for found in report.quantiles
     }
 
 

@@ -105,7 +105,7 @@ def test_colour_is_written_only_where_it_is_asked_for() -> None:
     """With colour the same words stand between escape sequences."""
     found = report(evidence(bad=300))
     plain, coloured = terminal.render(found, colour=False), terminal.render(found, colour=True)
-    assert "\x1b" not in plain and "\x1b[31m" in coloured
+    assert "\x1b" not in plain and "\x1b[38;5;196m" in coloured
     assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == plain
 
 
@@ -204,6 +204,40 @@ def test_both_systems_stand_side_by_side_under_each_fault() -> None:
     page = re.sub(r"<[^>]+>", " ", html.render(found, EMPTY))
     assert "12 3 12 41.5 s 1.8 s 0 2" in " ".join(page.split()) and "7 n/a 7 – 2.25 s 1 0" in " ".join(page.split())
     assert "no drill yet" in terminal.render(report(), colour=False)
+
+
+def test_absurd_durations_stay_in_their_columns() -> None:
+    """Days by the million, and ratios beyond any meaning, are told apart and fit."""
+    found = report()
+    assert found.speed is not None
+    shares = dict.fromkeys(("p50", "p95", "p99"), 1e15)
+    found = dataclasses.replace(
+        found, speed=dataclasses.replace(found.speed, control_ms=shares, candidate_ms=shares, ratio=shares)
+    )
+    shown = terminal.render(found, colour=False).replace("\N{NARROW NO-BREAK SPACE}", " ")
+    assert " 11 574 074 days 11 574 074 days 11 574 074 days\n" in shown
+    assert "over 1 000× over 1 000× over 1 000×" in " ".join(shown.split())
+    assert "over 1\N{NARROW NO-BREAK SPACE}000×" in html.render(found, EMPTY)
+
+
+def test_colours_can_be_read_on_white_and_on_black() -> None:
+    """Each stands out from either by 4 to 1 (contrast as in WCAG 2)."""
+    shown = "".join(terminal.render(report(evidence(n)), colour=True) for n in (2000, 20))
+    shown += terminal.render(report(evidence(bad=300)), colour=True)
+    numbers = {int(number) for number in re.findall(r"\x1b\[38;5;(\d+)m", shown)}
+    assert len(numbers) == 3 and not re.search(r"\x1b\[(3[0-7]|9\d)m", shown)
+    for number in numbers:
+        levels = [(0, 95, 135, 175, 215, 255)[(number - 16) // unit % 6] / 255 for unit in (36, 6, 1)]
+        linear = [level / 12.92 if level <= 0.04045 else ((level + 0.055) / 1.055) ** 2.4 for level in levels]
+        luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+        assert min(1.05 / (luminance + 0.05), (luminance + 0.05) / 0.05) >= 3.9, number
+
+
+def test_what_can_scroll_is_reached_with_keys() -> None:
+    """Each part of the page that may be wider than the window takes the focus and has a name."""
+    opened = re.findall(r'<div class="scroll"[^>]*>', html.render(report(evidence(bad=30)), EMPTY))
+    assert len(opened) >= 3
+    assert all('tabindex="0" role="region" aria-label="' in tag for tag in opened)
 
 
 @pytest.mark.parametrize("width", [72, 80, 88, 99, 100, 200])

@@ -62,6 +62,8 @@ def test_markdown_escapes_leave_no_markup(value: str) -> None:
         (text.duration(None), "unknown"),
         (text.hours(38_520), "10.7 h"),
         (text.hours(86_400_000), "1\N{NARROW NO-BREAK SPACE}000 days"),
+        (text.fold(0.984), "0.98×"),
+        (text.fold(1e21), "over 1\N{NARROW NO-BREAK SPACE}000×"),
         (text.odds(22.81), "22.8 : 1"),
         (text.odds(math.inf), "over 10⁶ : 1"),
         (text.times(1, "tick"), "1 tick"),
