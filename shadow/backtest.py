@@ -40,11 +40,12 @@ class Backtest:
 
     def add(self, replayed: Replayed) -> None:
         """Count a tick."""
-        now, was = replayed.comparison.kind.value, replayed.was or "open"
+        now, was = replayed.comparison.kind.value, replayed.was
         self._now[now] += 1
-        self._was[was] += 1
-        if now != was:
-            self._changed[replayed.tick] = (was, now)
+        if was is not None:
+            self._was[was] += 1
+            if now != was:
+                self._changed[replayed.tick] = (was, now)
         for found in replayed.comparison.attributions:
             self._see(found, now, replayed.tick)
 
@@ -70,7 +71,8 @@ class Backtest:
         yield f"backtest of {run}: {self.ticks} ticks in this process, no evidence for its verdict, nothing stored"
         for kind in Kind:
             if self._now[kind.value] or self._was[kind.value]:
-                yield f"  {kind.value:<16}  {self._now[kind.value]} (in the run {self._was[kind.value]})"
+                was = f" (in the run {self._was[kind.value]})" if self._was else ""
+                yield f"  {kind.value:<16}  {self._now[kind.value]}{was}"
         for tick, (was, now) in list(self._changed.items())[:20]:
             yield f"  tick {tick}: {was} in the run, {now} here"
         if len(self._changed) > 20:

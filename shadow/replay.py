@@ -28,8 +28,8 @@ NO_REFERENCE = "the run kept no reference of this tick, and none is made here"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Replayed:
-    """What came of a tick that was run again; immutable. was: the kind that the run stored, None where it has none.
-    port: what the port did now, None where there was nothing to run it from."""
+    """What came of a tick that was run again; immutable. was: the kind that the run stored, None where it has none or
+    had the old system on trial. port: what the port did now, None where there was nothing to run it from."""
 
     tick: int
     comparison: Comparison
@@ -66,7 +66,7 @@ class Replayer:
         if kept is None:
             raise ConfigurationError(f"run {plan.run} has no tick {tick}; `tickover report {plan.run}` counts them")
         stored = self._store.comparison(plan.run, tick)
-        was = None if stored is None else str(stored["kind"])
+        was = None if stored is None or plan.candidate is System.LEGACY else str(stored["kind"])
         seen = self._store.observations(plan.run, tick)
         control = seen.get(Purpose.CONTROL)
         if control is None:

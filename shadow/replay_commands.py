@@ -53,9 +53,8 @@ def replay(run: str, tick: int, on_miss: str, as_json: bool) -> int:
         click.echo(json.dumps(document, ensure_ascii=False))
     else:
         click.echo("\n".join(tick_lines(record.run, tick, comparison, seen)))
-        click.echo(
-            f"run again in this process, nothing is stored; in the run it was: {found.was or 'open'}", err=True
-        )
+        was = "" if found.was is None else f"; in the run it was: {found.was}"
+        click.echo(f"run again in this process, nothing is stored{was}", err=True)
     return int(ExitCode.OK if found.comparison.kind.value in _GOOD else ExitCode.NOT_READY)
 
 

@@ -95,7 +95,7 @@ def prune(keep_s: float, latest: bool, yes: bool, as_json: bool) -> None:
         for run in chosen.going:
             if run.run not in gone:
                 click.echo(f"{run.run} stays: it was taken up in the meantime", err=True)
-        click.echo(f"{len(gone)} runs removed")
+        click.echo(f"{_runs(len(gone))} removed")
 
 
 def _before(keep_s: float) -> dt.datetime:
@@ -119,10 +119,14 @@ def _agreed(count: int) -> bool:
     """The answer at the prompt. Raises ConfigurationError where there is nobody to ask."""
     if not sys.stdin.isatty():
         raise ConfigurationError("nothing was removed: there is no terminal to ask at; read the list, and add --yes")
-    agreed = click.confirm(f"remove {count} runs for good?", err=True)
+    agreed = click.confirm(f"remove {_runs(count)} for good?", err=True)
     if not agreed:
         click.echo("nothing was removed", err=True)
     return agreed
+
+
+def _runs(count: int) -> str:
+    return f"{count} run{'' if count == 1 else 's'}"
 
 
 def _document(chosen: Pruning, gone: list[str]) -> dict[str, object]:

@@ -58,7 +58,7 @@ def test_yes_removes_and_the_verdict_of_it_says_so(command: Runs) -> None:
     verdict fails with what happened; a second time nothing is left to do."""
     assert command("report", "old").returncode == 4
     done = command("runs", "prune", "--keep", "30d", "--yes")
-    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "1 runs removed")
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "1 run removed")
     assert _names(command) == ["young"]
     assert command("report", "young").returncode == 4
     verified = command("report", "old", "--verify")
