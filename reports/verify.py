@@ -24,12 +24,14 @@ class RunPruned(ConfigurationError):
 class Verified:
     """What came of computing a verdict again; immutable. differs: what is not as it was stored, each a sentence.
     ticks_since: compared after the verdict was given; then the ticks are not recounted. trials_since: of drills that
-    were begun after it; then the drills are not recounted."""
+    were begun after it; then the drills are not recounted. status_since: the run's, if it is another one
+    by now."""
 
     stored: Stored
     differs: tuple[str, ...]
     ticks_since: int
     trials_since: int = 0
+    status_since: str | None = None
 
 
 def verify_run(store: Store, run: str | None) -> Verified:
@@ -51,11 +53,19 @@ def verify_run(store: Store, run: str | None) -> Verified:
     trials = sum(kind.n for kind in fresh.faults.values()) - sum(kind.n for kind in stored.evidence.faults.values())
     if trials > 0:
         fresh = dataclasses.replace(fresh, faults=stored.evidence.faults)
+    status_since = None
+    if since == 0 and fresh.status != stored.evidence.status:
+        # Runs end, and loops pause, without a tick more: that is told, and no difference of figures.
+        status_since = fresh.status
+        fresh = dataclasses.replace(fresh, status=stored.evidence.status)
     if since == 0:
         # What is known of noise may grow apart from the ticks; it is told by its own name.
         again = evidence_from_json(parse(canonical_text(fresh.to_json())))
         differs += _differences(stored.evidence, again)
-    return Verified(stored=stored, differs=tuple(differs), ticks_since=since, trials_since=max(0, trials))
+    return Verified(
+        stored=stored, differs=tuple(differs), ticks_since=since, trials_since=max(0, trials),
+        status_since=status_since,
+    )  # fmt: skip
 
 
 def _refuse_pruned(store: Store, run: str) -> None:
@@ -95,6 +105,8 @@ def render(found: Verified) -> str:
         lines.append(f"{found.ticks_since} ticks were compared since, so the ticks were not recounted")
     else:
         lines.append(f"all {stored.evidence.started} ticks were counted again")
+    if found.status_since:
+        lines.append(f"the run was {stored.evidence.status} then and is {found.status_since} now")
     if found.trials_since:
         lines.append(f"{found.trials_since} trials of drills were begun since, so the drills were not recounted")
     lines += [f"  {difference[:300]}" for difference in found.differs]

@@ -179,6 +179,17 @@ def test_earlier_runs_of_the_version_count_too(store: Store, scaled: Policy) -> 
     assert _report(store, "next", scaled).report.verdict.status == "READY"
 
 
+def test_a_run_that_ended_since_is_verified(store: Store, scaled: Policy) -> None:
+    """A verdict was given when all ticks were compared and the run had not ended: ending it changes no figure, and
+    the outcome says how the run stands now."""
+    make_run(store, "r", CLEAN[:20], time_scale=0.01, status="interrupted")
+    _report(store, "r", scaled)
+    assert verify_run(store, "r").status_since is None
+    store.set_status("r", "done")
+    found = verify_run(store, "r")
+    assert (found.differs, found.ticks_since, found.status_since) == ((), 0, "done")
+
+
 def test_a_verdict_is_stored_once_and_verified(store: Store, scaled: Policy) -> None:
     """Reporting twice on the same evidence stores one verdict; verification recounts the ticks and agrees."""
     _made(store, "r", CLEAN)
