@@ -46,6 +46,11 @@ def grouped(number: float) -> str:
     return f"{number:,.0f}".replace(",", _THIN)
 
 
+def counted(number: float) -> str:
+    """A count, which may be a fraction where averages are counted: 1 000 000, 0.4."""
+    return grouped(number) if number == int(number) else f"{number:.3g}"
+
+
 def percent(share: float, digits: int = 2) -> str:
     """A share as percent, to as many significant digits as tell it from its neighbours: 0.49 %."""
     if not math.isfinite(share):

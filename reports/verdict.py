@@ -14,7 +14,7 @@ from reports.policy import Policy
 from reports.questions import questions as ask
 from reports.statistics import rate_upper
 from reports.tally import Earlier, Evidence, Quantile, Tally
-from reports.text import percent, points
+from reports.text import counted, grouped, percent, points
 
 # Bad ticks are thought to come in bursts of this many, at least, when the bound under dependence is printed.
 LEAST_BURST = 10
@@ -156,8 +156,8 @@ def _version(earlier: Earlier | None, together: Sequence[Criterion]) -> Iterator
     said = f"with {runs} every budget is kept as well"
     if together:
         worst = ", ".join(
-            f"{found.title} {found.bad:g} of {found.n:g}, at most {_amount(found, found.bound)}, and "
-            f"{_amount(found, found.budget)} is allowed" for found in together[:3]
+            f"{found.title} {counted(found.bad)} of {counted(found.n)}, at most {_amount(found, found.bound)}, "
+            f"and {_amount(found, found.budget)} is allowed" for found in together[:3]
         )  # fmt: skip
         said = f"with {runs} it is not shown that every budget is kept: {worst}"
     yield Gate(
@@ -174,9 +174,9 @@ def _broken(found: Criterion, policy: Policy) -> str:
     """Why a broken criterion is broken: what was seen, and how low the truth can be at the least."""
     unit = "percentage points" if found.unit == "difference" else "%"
     return (
-        f"{found.title}: the budget is broken. {found.bad - found.unknown:g} of {found.n:g} count against it; with "
-        f"{100 * (1 - policy.alpha):g} % confidence it is at least {100 * found.lower:.2f} {unit}, and "
-        f"{100 * found.budget:g} {unit} is allowed."
+        f"{found.title}: the budget is broken. {counted(found.bad - found.unknown)} of {counted(found.n)} count "
+        f"against it; with {100 * (1 - policy.alpha):g} % confidence it is at least {100 * found.lower:.2f} {unit}, "
+        f"and {100 * found.budget:g} {unit} is allowed."
     )
 
 
@@ -223,8 +223,9 @@ def _dependence(evidence: Evidence, policy: Policy) -> Dependence:
     warning = None
     if whole.bad >= 2 and bursts.episodes < whole.bad:
         warning = (
-            f"{whole.bad} mismatches came in {bursts.episodes} episodes, at most {bursts.longest_streak} in a row: "
-            f"if they come in bursts of {burst} ticks, the bound is {100 * min(1.0, burst * bound):.2f} % instead of "
+            f"{grouped(whole.bad)} mismatches came in {grouped(bursts.episodes)} episodes, at most "
+            f"{grouped(bursts.longest_streak)} in a row: if they come in bursts of {grouped(burst)} ticks, the "
+            f"bound is {100 * min(1.0, burst * bound):.2f} % instead of "
             f"{100 * bound:.2f} %"
         )
     return Dependence(

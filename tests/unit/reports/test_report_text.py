@@ -62,6 +62,8 @@ def test_markdown_escapes_leave_no_markup(value: str) -> None:
         (text.duration(None), "unknown"),
         (text.hours(38_520), "10.7 h"),
         (text.hours(86_400_000), "1\N{NARROW NO-BREAK SPACE}000 days"),
+        (text.counted(1e6), "1\N{NARROW NO-BREAK SPACE}000\N{NARROW NO-BREAK SPACE}000"),
+        (text.counted(0.4), "0.4"),
         (text.fold(0.984), "0.98×"),
         (text.fold(1e21), "over 1\N{NARROW NO-BREAK SPACE}000×"),
         (text.odds(22.81), "22.8 : 1"),

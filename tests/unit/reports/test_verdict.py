@@ -136,6 +136,8 @@ def test_unknown_ticks_prove_nothing_against_a_version(production: Policy) -> No
     broken = judge(good(whole=Tally(n=20, bad=15, unknown=5)), production)
     assert broken.decision is Decision.NOT_READY
     assert "15 of 25 count against it" in broken.reasons[0]
+    many = judge(good(whole=Tally(n=1_000_000, bad=1_000_000)), production)
+    assert "1 000 000 of 1 000 000 count" in many.reasons[0].replace("\N{NARROW NO-BREAK SPACE}", " ")
 
 
 def test_failures_of_unknown_outcome_count_against_the_new_system(production: Policy) -> None:
@@ -313,7 +315,7 @@ def test_starting_again_washes_nothing_away(production: Policy) -> None:
     verdict = judge(good(earlier=bad), production)
     assert (verdict.decision, verdict.without_rules) == (Decision.KEEP_RUNNING, None)
     gate = next(gate for gate in verdict.gates if gate.name == "version")
-    assert not gate.is_met and "with 2 earlier runs" in gate.sentence and "10 of 2880" in gate.sentence
+    assert not gate.is_met and "with 2 earlier runs" in gate.sentence and "10 of 2\N{NARROW NO-BREAK SPACE}880" in gate.sentence
     more = verdict.needed.ticks_if_clean
     assert more and judge(good(1440 + more, earlier=bad), production).decision is Decision.READY
     assert judge(good(1440 + more - 1, earlier=bad), production).decision is Decision.KEEP_RUNNING
