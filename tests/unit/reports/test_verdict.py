@@ -315,7 +315,8 @@ def test_starting_again_washes_nothing_away(production: Policy) -> None:
     verdict = judge(good(earlier=bad), production)
     assert (verdict.decision, verdict.without_rules) == (Decision.KEEP_RUNNING, None)
     gate = next(gate for gate in verdict.gates if gate.name == "version")
-    assert not gate.is_met and "with 2 earlier runs" in gate.sentence and "10 of 2\N{NARROW NO-BREAK SPACE}880" in gate.sentence
+    assert not gate.is_met and "with 2 earlier runs" in gate.sentence
+    assert "10 of 2\N{NARROW NO-BREAK SPACE}880" in gate.sentence
     more = verdict.needed.ticks_if_clean
     assert more and judge(good(1440 + more, earlier=bad), production).decision is Decision.READY
     assert judge(good(1440 + more - 1, earlier=bad), production).decision is Decision.KEEP_RUNNING
