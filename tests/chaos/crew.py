@@ -29,7 +29,11 @@ class Party:
 
     def __init__(self, kind: str, pid: int, path: Path) -> None:
         self.kind, self.pid = kind, pid
-        self._descriptor = os.pidfd_open(pid)
+        try:
+            self._descriptor = os.pidfd_open(pid)
+        except ProcessLookupError:
+            # It was done, or struck, before it was looked at; its number may be another's by now.
+            self._descriptor = -1
         with path.open("r+b") as file:
             self._fuse = mmap.mmap(file.fileno(), FUSE.size)
 
