@@ -295,9 +295,11 @@ BEGIN
     RETURN v_count;
 END $$;
 
--- Whether a running step has nobody any more: its owner is dead, or its lease is over.
+-- Whether a running step has nobody any more: its owner is dead, or its lease is over. At its deadline an owner that
+-- lives ends it by itself, as an attempt that failed: two seconds are left for that, or it would look like a recovery.
 CREATE FUNCTION tickover_lost(p_step step_runs, p_dead integer[]) RETURNS boolean LANGUAGE sql AS $$
     SELECT p_step.owner = ANY (p_dead) OR p_step.lease_until < clock_timestamp()
+           - CASE WHEN p_step.lease_until < p_step.deadline THEN interval '0' ELSE interval '2 seconds' END
 $$;
 
 -- One sweep: take steps from dead owners and expired leases, and name at most 100 steps whose hint is due.

@@ -183,10 +183,11 @@ class Life(RuleBasedStateMachine):
     def time_runs_out(self, data: st.DataObject, deadline: bool) -> None:
         """The lease of a step is over, because its owner is paused, or its deadline, because it hangs."""
         name = data.draw(st.sampled_from(self._running()))
-        self._change("lease_until = clock_timestamp() - interval '1 s'", [name])
+        self._change("lease_until = clock_timestamp() - interval '10 s'", [name])
         self.model.steps[name].expired = True
         if deadline:
-            self._change("deadline = clock_timestamp() - interval '1 s'", [name])
+            # Long over: the time in which its owner may end it by itself is over too.
+            self._change("deadline = clock_timestamp() - interval '10 s'", [name])
             self.model.steps[name].overdue = True
 
     @precondition(lambda self: self.held)

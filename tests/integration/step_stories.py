@@ -107,6 +107,16 @@ def a_sweep_takes_what_is_dead_or_late(life: Life) -> None:
     _end(life)
 
 
+def who_hangs_ends_it_by_itself(life: Life) -> None:
+    """The deadline has just passed, and the owner lives: no sweep takes what it is about to fail."""
+    life.begin([set()], set())
+    claim = _taken(life, "s0", 11)
+    life._change("lease_until = now() - interval '100 ms', deadline = now() - interval '100 ms'", ["s0"])
+    life.sweep(set(), False)
+    life.finish_claim(claim, "failed")
+    _end(life)
+
+
 def what_a_sweep_cancels_stays_cancelled(life: Life) -> None:
     """A worker dies once too often with two steps: the one fails the execution, the other is not run again."""
     life.begin(SIBLINGS, set())
@@ -133,6 +143,7 @@ STORIES: dict[str, Callable[[Life], None]] = {
     for story in (
         a_zombie_is_refused, a_late_owner_of_nobody_is_refused, a_sibling_goes_on,
         who_goes_on_leaves_what_waits_for_later, a_failure_cancels_what_runs, a_fallback_is_no_attempt,
-        a_sweep_takes_what_is_dead_or_late, what_a_sweep_cancels_stays_cancelled, starting_again_changes_nothing,
+        a_sweep_takes_what_is_dead_or_late, who_hangs_ends_it_by_itself,
+        what_a_sweep_cancels_stays_cancelled, starting_again_changes_nothing,
     )
 }  # fmt: skip

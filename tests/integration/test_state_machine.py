@@ -90,7 +90,8 @@ MUTANTS = {
     "a lost token renews": ("renew", "s.status = 'running' AND s.token = ANY (p_tokens)", "s.status = 'running'"),
     "a recovery is an attempt": ("sweep", "s.attempt - (s.phase = 'run')::integer", "s.attempt"),
     "recoveries are not counted": ("sweep", "recoveries = s.recoveries + 1", "recoveries = s.recoveries"),
-    "only the dead are swept": ("lost", "OR p_step.lease_until < clock_timestamp()", ""),
+    "only the dead are swept": ("lost", "OR p_step.lease_until", "OR NULL::timestamptz"),
+    "who hangs is recovered before it has failed": ("lost", "interval '2 seconds'", "interval '0'"),
     "leases alone are swept": ("lost", "p_step.owner = ANY (p_dead) OR", ""),
     "a sweep runs what it cancelled": (
         "sweep", "s.status = 'running' AND s.recoveries < p_max_recoveries", "s.recoveries < p_max_recoveries",
