@@ -9,7 +9,7 @@ import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -39,6 +39,23 @@ class RunCommand(Protocol):
         self, *arguments: str, timeout_s: float = 60, **environment: str
     ) -> subprocess.CompletedProcess[str]:
         """What the command with these arguments, in this environment, ended with and wrote."""
+
+
+@contextmanager
+def scripted_model(**settings: float) -> Iterator[str]:
+    """The URL of the being's model, which makes no errors and, unless the settings say otherwise, answers at once."""
+    from digital_being.model_server import ModelServer, ModelSettings
+
+    server = ModelServer(ModelSettings.quick(malformed_rate=0.0, **settings)).start()
+    yield server.url
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def calm_model() -> Iterator[str]:
+    """The URL of a model with which a tick of the being fails only if something is wrong."""
+    with scripted_model() as url:
+        yield url
 
 
 @pytest.fixture(autouse=True)

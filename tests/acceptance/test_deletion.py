@@ -18,7 +18,8 @@ ROOT = Path(__file__).resolve().parents[2]
 GONE = ("legacy", "shadow", "reports")
 KEPT = ("async_tick", "tickover", "digital_being", "migrations", "cli.py", "pyproject.toml")
 SUPPORT = tuple(
-    f"tests/integration/{name}" for name in ("__init__.py", "conftest.py", "engine_samples.py", "engine_support.py")
+    f"tests/integration/{name}"
+    for name in ("__init__.py", "conftest.py", "engine_samples.py", "engine_support.py", "modules.py")
 )
 # What tests the rest: everything of these folders that imports nothing of what is gone.
 TESTS = ("tests/unit/tickover", "tests/integration/test_engine.py")
@@ -31,7 +32,7 @@ sys.path[:] = [entry for entry in sys.path if "__editable__" not in entry]
 
 
 @pytest.fixture
-def remains(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[str, str]]]:
+def remains(calm_model: str) -> Iterator[tuple[Path, dict[str, str]]]:
     """A copy of the tree without what a finished migration deletes, and the environment to run it in."""
     tree = Path(tempfile.mkdtemp(prefix="tickover-deleted-"))
     tree.chmod(0o755)
@@ -52,7 +53,7 @@ def remains(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, di
     data_dir = tree / "data"
     data_dir.mkdir(mode=0o755)
     environment = clean_environment(
-        TICKOVER_DATA_DIR=str(data_dir), TICKOVER_TIME_SCALE="0.01",
+        TICKOVER_DATA_DIR=str(data_dir), TICKOVER_MODEL_URL=calm_model,
         PYTHONPATH=os.pathsep.join([str(tree), str(tree / "only_here")]),
     )  # fmt: skip
     yield tree, environment

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import RunCommand
+from tickover.ground import servers
+from tickover.ground.settings import Settings
 
 
 @pytest.fixture
@@ -19,6 +21,7 @@ def data_dir() -> Iterator[Path]:
     made = Path(tempfile.mkdtemp(prefix="tickover-doctor-"))
     made.chmod(0o711)
     yield made
+    servers.release(Settings(_env_file=None, data_dir=made))  # type: ignore[call-arg]
     shutil.rmtree(made)
 
 

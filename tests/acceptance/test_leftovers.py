@@ -23,11 +23,11 @@ pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture
-def environment() -> Iterator[dict[str, str]]:
+def environment(calm_model: str) -> Iterator[dict[str, str]]:
     """A user with servers that stay up."""
     data_dir = Path(tempfile.mkdtemp(prefix="tickover-leftovers-"))
     data_dir.chmod(0o755)
-    found = clean_environment(TICKOVER_DATA_DIR=str(data_dir), TICKOVER_TIME_SCALE="0.05")
+    found = clean_environment(TICKOVER_DATA_DIR=str(data_dir), TICKOVER_MODEL_URL=calm_model)
     said = run(found, "servers", "start")
     yield found | {"URL": next(line[13:] for line in said.splitlines() if line.startswith("DATABASE_URL="))}
     run(found, "servers", "stop")

@@ -68,10 +68,10 @@ def switch(environment: dict[str, str]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_the_being_is_compared_before_and_after_the_switchover(environment: dict[str, str]) -> None:
+def test_the_being_is_compared_before_and_after_the_switchover(environment: dict[str, str], calm_model: str) -> None:
     """The day before, and life after it: two runs of one loop, which `runs`, `report`, `findings` and `diff` know."""
     # Limits that a busy machine keeps: what is asked here is not how fast a step is.
-    environment = environment | {"TICKOVER_TIME_SCALE": "0.05"}
+    environment = environment | {"TICKOVER_TIME_SCALE": "0.5", "TICKOVER_MODEL_URL": calm_model}
     before = serve(environment, 3)
     switch(environment)
     after = serve(environment, 3)

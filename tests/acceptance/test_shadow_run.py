@@ -116,8 +116,9 @@ def test_wrong_input_is_named_and_nothing_is_done(
     assert "Traceback" not in done.stderr
 
 
-def test_the_loop_goes_on_where_it_was(environment: dict[str, str]) -> None:
+def test_the_loop_goes_on_where_it_was(environment: dict[str, str], calm_model: str) -> None:
     """Served twice: ticks 0 and 1, then 2 and 3, each adopted once, their letters and notes delivered."""
+    environment |= {"TICKOVER_TIME_SCALE": "1", "TICKOVER_MODEL_URL": calm_model}
     first = tickover(environment, "serve", "--ticks", "2", "--every", "0")
     second = tickover(environment, "serve", "--ticks", "2", "--every", "0")
     assert [line.split(":")[0] for line in (first + second).splitlines()] == ["tick 0", "tick 1", "tick 2", "tick 3"]

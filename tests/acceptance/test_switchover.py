@@ -17,7 +17,7 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from tests.conftest import ROOT, clean_environment
+from tests.conftest import ROOT, clean_environment, scripted_model
 from tickover.canonical import canonical_text, normalise
 
 # Dozens of commands, each a process that loads the whole of it.
@@ -25,11 +25,11 @@ pytestmark = pytest.mark.timeout(400)
 
 
 @pytest.fixture
-def environment() -> Iterator[dict[str, str]]:
+def environment(calm_model: str) -> Iterator[dict[str, str]]:
     """A user with an empty data directory, whose servers stay up."""
     data_dir = Path(tempfile.mkdtemp(prefix="tickover-switchover-"))
     data_dir.chmod(0o755)
-    found = clean_environment(TICKOVER_DATA_DIR=str(data_dir), TICKOVER_TIME_SCALE="0.05")
+    found = clean_environment(TICKOVER_DATA_DIR=str(data_dir), TICKOVER_MODEL_URL=calm_model)
     run(found, "servers", "start")
     yield found
     run(found, "servers", "stop")
@@ -86,19 +86,8 @@ def test_over_and_back_and_nothing_is_lost(environment: dict[str, str]) -> None:
 
 def test_a_tick_of_the_old_system_that_was_cut_off_is_lost_and_not_run_again(environment: dict[str, str]) -> None:
     """kill -9 of the loop under the old system's tick: the next loop counts it as lost and goes on."""
-    slow = {**environment, "TICKOVER_TIME_SCALE": "1"}
-    loop = subprocess.Popen(
-        [sys.executable, "cli.py", "serve", "--every", "0"], cwd=ROOT, env=slow, stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL, text=True, start_new_session=True,
-    )  # fmt: skip
-    assert loop.stdout is not None
-    try:
-        first = loop.stdout.readline()
-        assert first.startswith("tick 0: legacy")
-    finally:
-        os.kill(loop.pid, signal.SIGKILL)
-        loop.wait()
-        loop.stdout.close()
+    with scripted_model(chat_s=0.4) as slow, _loop({**environment, "TICKOVER_MODEL_URL": slow}):
+        pass
     # Back to back, the next tick had begun, or was about to.
     ended = _served(environment, 2)
     assert ended[0] in ("tick 1: legacy lost", "tick 1: legacy done")
@@ -107,7 +96,7 @@ def test_a_tick_of_the_old_system_that_was_cut_off_is_lost_and_not_run_again(env
 
 @contextmanager
 def _loop(environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
-    """A loop that serves ticks back to back, one of which it has ended."""
+    """A loop that serves ticks back to back, one of which it has ended; in the end it is killed with -9."""
     loop = subprocess.Popen(
         [sys.executable, "cli.py", "serve", "--every", "0"], cwd=ROOT, env=environment, stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL, text=True, start_new_session=True,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-import sys
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from types import ModuleType
@@ -14,6 +14,7 @@ import pytest
 from tests.integration.beside_job import calling
 from tests.integration.conftest import orchestrator, start_worker
 from tests.integration.engine_support import StartWorker
+from tests.integration.modules import imported_anew
 from tickover.ground.settings import reset_settings
 
 __all__ = ["orchestrator", "start_worker"]
@@ -27,18 +28,23 @@ FROM ticks t LEFT JOIN workflows w USING (execution_id) WHERE t.tick >= 10 AND t
 """
 
 
+@pytest.fixture
+def anew(orchestrator: ModuleType) -> Iterator[None]:
+    """As the engine's modules are made anew, so are those that import them."""
+    with imported_anew("shadow"):
+        yield
+
+
 @pytest.mark.benchmark(group="beside")
 @pytest.mark.parametrize("charge", ["legacy", "async"])
 def test_cost_for_the_system_in_charge(
-    orchestrator: ModuleType, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+    anew: None, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
     benchmark: Any, charge: str,
 ) -> None:  # fmt: skip
     """A tick of four steps, three of which call a port three times with 2 kB: how much longer it takes beside."""
     monkeypatch.setenv("TICKOVER_WORKLOAD", WORKLOAD)
     monkeypatch.setenv("TICKOVER_DATA_DIR", str(tmp_path / "data"))
     reset_settings()
-    for name in [name for name in sys.modules if name.partition(".")[0] == "shadow" and name != "shadow.models"]:
-        del sys.modules[name]
     from async_tick.beside import load
     from async_tick.loop import Loop
     from async_tick.route import move, read_route

@@ -21,6 +21,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from tests.integration import engine_samples
+from tests.integration.modules import imported_anew
 from tickover.execution import ExecutionKey, Purpose, System
 
 ROUNDS = 8
@@ -40,18 +41,23 @@ class Systems:
     peer_pid: int
 
 
+@pytest.fixture
+def anew() -> Iterator[None]:
+    """The application holds on to the database and broker with which it was imported."""
+    with imported_anew("async_tick"):
+        yield
+
+
 @pytest.fixture(params=["one_queue", "seven"], ids=["one queue, as the peer has", "two queues, as the being has"])
 def systems(
-    request: pytest.FixtureRequest, database: str, broker: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Systems]:
+    request: pytest.FixtureRequest, anew: None, database: str, broker: str, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Systems]:  # fmt: skip
     """Ours and the peer, each on a worker with four processes."""
     workflow = getattr(engine_samples, request.param)
     monkeypatch.setenv("TICKOVER_WORKLOAD", f"tests.integration.engine_samples:{request.param}")
     monkeypatch.setenv("PEER_BROKER", broker)
     monkeypatch.setenv("PEER_BACKEND", broker)
-    # The application holds on to the database and broker with which it was imported.
-    for name in [name for name in sys.modules if name.startswith("async_tick") and name != "async_tick.models"]:
-        del sys.modules[name]
     from async_tick import orchestrator, worker
     from async_tick.listener import listener
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-import importlib
 import itertools
 import statistics
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +16,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from tests.integration import engine_samples
 from tests.integration.engine_support import key, until
+from tests.integration.modules import imported_anew
 
 TRIALS = 20
 
@@ -26,14 +25,12 @@ TRIALS = 20
 def engine(database: str, broker: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[ModuleType, ModuleType]]:
     """Orchestrator and workers on a fresh database."""
     monkeypatch.setenv("TICKOVER_WORKLOAD", "tests.integration.engine_samples:hanging")
-    for name in [name for name in sys.modules if name.startswith("async_tick") and name != "async_tick.models"]:
-        del sys.modules[name]
-    orchestrator, worker = (
-        importlib.import_module("async_tick.orchestrator"),
-        importlib.import_module("async_tick.worker"),
-    )
-    yield orchestrator, worker
-    importlib.import_module("async_tick.listener").listener().stop()
+    with imported_anew("async_tick"):
+        from async_tick import orchestrator, worker
+        from async_tick.listener import listener
+
+        yield orchestrator, worker
+        listener().stop()
 
 
 @pytest.mark.timeout(600)

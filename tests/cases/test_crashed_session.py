@@ -45,7 +45,7 @@ def _ask(url: str, statement: str) -> list[tuple[Any, ...]]:
 def _answer(url: str, statement: str) -> list[tuple[Any, ...]] | None:
     try:
         return _ask(url, statement)
-    except psycopg2.OperationalError:
+    except (psycopg2.OperationalError, psycopg2.InterfaceError):
         return None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -11,21 +10,19 @@ from typing import Any
 import pytest
 
 from tests.integration.engine_support import StartWorker
+from tests.integration.modules import imported_anew
 
 
 @pytest.fixture
 def orchestrator(database: str, broker: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     """The orchestrator, connected to this test's database and broker."""
     monkeypatch.setenv("TICKOVER_WORKLOAD", "tests.integration.engine_samples:seven")
-    for name in [name for name in sys.modules if name.startswith("async_tick")]:
-        if name != "async_tick.models":
-            del sys.modules[name]
-    from async_tick import orchestrator as found
+    with imported_anew("async_tick"):
+        from async_tick import orchestrator as found
+        from async_tick.listener import listener
 
-    yield found
-    from async_tick.listener import listener
-
-    listener().stop()
+        yield found
+        listener().stop()
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ import redis
 
 from tests.integration import engine_samples
 from tests.integration.engine_support import StartWorker, key, until
+from tests.integration.modules import imported_anew
 from tickover.ground import migrate
 from tickover.ground.database import engine
 from tickover.ground.process import ChildProcess
@@ -58,27 +59,24 @@ def test_a_broker_that_goes_away_and_returns_delays_ticks_and_loses_none(
     own_broker: Broker, database: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Killed while ticks run, started empty after more were begun: each tick ends, and each step ran once."""
-    import sys
-
     from tickover.ground.settings import reset_settings
 
     monkeypatch.setenv("TICKOVER_WORKLOAD", "tests.integration.engine_samples:waiting")
-    for name in [name for name in sys.modules if name.startswith("async_tick") and name != "async_tick.models"]:
-        del sys.modules[name]
     reset_settings()
-    from async_tick import orchestrator, worker
-    from async_tick.listener import listener
-
     given = {"folder": str(tmp_path), "ledger": str(tmp_path / "ledger")}
     urls = {"DATABASE_URL": database, "CELERY_BROKER_URL": own_broker.url}
-    try:
-        # A broker that is gone may end a worker (its acknowledgement raises): whoever runs workers starts another.
-        with worker.keep_worker(tmp_path / "logs", threads=2, name="away", env=urls):
-            _broker_leaves_and_returns(orchestrator, own_broker, given, tmp_path)
-        lines = sorted((tmp_path / "ledger").read_text().splitlines())
-        assert lines == sorted(["waits 1 begin", "ends 1 begin"] * 2)
-    finally:
-        listener().stop()
+    with imported_anew("async_tick"):
+        from async_tick import orchestrator, worker
+        from async_tick.listener import listener
+
+        try:
+            # A broker that is gone may end a worker (its acknowledgement raises): who runs workers starts another.
+            with worker.keep_worker(tmp_path / "logs", threads=2, name="away", env=urls):
+                _broker_leaves_and_returns(orchestrator, own_broker, given, tmp_path)
+        finally:
+            listener().stop()
+    lines = sorted((tmp_path / "ledger").read_text().splitlines())
+    assert lines == sorted(["waits 1 begin", "ends 1 begin"] * 2)
 
 
 def _broker_leaves_and_returns(

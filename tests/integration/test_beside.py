@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +12,7 @@ import pytest
 
 from tests.integration.beside_job import PLANS, job, read_state
 from tests.integration.engine_support import StartWorker, until
+from tests.integration.modules import imported_anew
 
 WORKLOAD = "tests.integration.beside_job:job"
 
@@ -45,7 +45,7 @@ class Loops:
 @pytest.fixture
 def loops(
     orchestrator: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Loops:  # fmt: skip
+) -> Iterator[Loops]:  # fmt: skip
     """Loops of the small job on a fresh database, and its plans."""
     monkeypatch.setenv("TICKOVER_WORKLOAD", WORKLOAD)
     monkeypatch.setenv("TICKOVER_DATA_DIR", str(tmp_path / "data"))
@@ -55,9 +55,8 @@ def loops(
 
     reset_settings()
     # As the engine's modules are made anew for each test, so are those that import them.
-    for name in [name for name in sys.modules if name.partition(".")[0] == "shadow" and name != "shadow.models"]:
-        del sys.modules[name]
-    return Loops(tmp_path / "home")
+    with imported_anew("shadow"):
+        yield Loops(tmp_path / "home")
 
 
 def plan(tmp_path: Path, what: str) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import replace
+from unittest.mock import patch
 
 from async_tick.doctor import Finding, Level
 from async_tick.route import Route
 from shadow.keys import evidence_keys
 from shadow.observation import Graph
 from shadow.plan import Mode, RunPlan
-from shadow.preflight import evidence_checks, route_checks
+from shadow.preflight import evidence_checks, route_checks, surroundings_checks
 from shadow.rules import RuleBook
 from shadow.store import RunRecord
 from tests.integration.route_job import job
@@ -68,10 +69,6 @@ def test_route_and_holds_cannot_be_forced() -> None:
 def test_what_the_doctor_found_is_shown_by_its_weight() -> None:
     """A problem fails, a warning is a note, what is well is counted. That no worker is there fails, although it is a
     warning to the doctor."""
-    from unittest.mock import patch
-
-    from shadow.preflight import surroundings_checks
-
     findings = [
         Finding(name="workers", level=Level.WARNING, said="none answers"),
         Finding(name="lease", level=Level.PROBLEM, said="short", remedy="set it"),
