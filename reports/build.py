@@ -269,9 +269,9 @@ def _notes(
     if state.status == "running":
         notes.append("The run is still going on; what is said here holds now, and may be read at any time.")
     if state.status == "abandoned":
-        notes.append(f"The runner is gone without an end: `tickover shadow --resume {record.run}` goes on.")
+        notes.append(f"The runner is gone without an end: `{record.plan.goes_on_with}` goes on.")
     if state.status == "paused":
-        goes_on = f"tickover serve --shadow --run {record.plan.loop}"
+        goes_on = record.plan.goes_on_with
         notes.append(f"Its loop stands still: `{goes_on}` goes on, in a new run if code or route are others by then.")
     if counts.overran:
         notes.append(f"{text.times(counts.overran, 'tick')} began late because the one before overran its interval.")

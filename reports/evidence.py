@@ -43,9 +43,8 @@ CONNECTIONS = 4
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunState:
-    """Where a run stands; immutable. status: running, done, interrupted, abandoned (its runner is gone) or paused:
-    its loop stands still, and it has no end of its own. missing: ticks that were started and have no comparison,
-    though nothing works on them."""
+    """Where a run stands; immutable. status: as of `Store.status`. missing: ticks that were started and have no
+    comparison, though nothing works on them."""
 
     status: str
     missing: int
@@ -112,14 +111,7 @@ def read_counts(store: Store, record: RunRecord, policy: Policy) -> Counts:
 
 def run_state(store: Store, record: RunRecord, counts: Counts) -> RunState:
     """Where a run stands at this moment."""
-    status = record.status
-    if status == "running" and not store.is_held(record.run):
-        # It may have ended between the two looks.
-        status = store.run(record.run).status
-        if status == "running":
-            status = "abandoned"
-    if record.plan.ticks is None and status in ("interrupted", "abandoned"):
-        status = "paused"
+    status = store.status(record)
     missing = 0 if status == "running" else max(0, counts.scheduled - counts.n)
     return RunState(status=status, missing=missing)
 

@@ -59,10 +59,15 @@ class RunPlan:
     def count(self) -> int:
         """How many ticks. Raises ConfigurationError for a run without an end of its own."""
         if self.ticks is None:
-            raise ConfigurationError(
-                f"run {self.run} has no end of its own: it goes on with `tickover serve --shadow --run {self.loop}`"
-            )
+            raise ConfigurationError(f"run {self.run} has no end of its own: it goes on with `{self.goes_on_with}`")
         return self.ticks
+
+    @property
+    def goes_on_with(self) -> str:
+        """The command that goes on with the run where it was stopped."""
+        if self.ticks is None:
+            return f"tickover serve --shadow --run {self.loop}"
+        return f"tickover shadow --resume {self.run}"
 
     @property
     def control(self) -> System:

@@ -15,7 +15,7 @@ from tickover.ground.units import DURATION
 
 if TYPE_CHECKING:
     from shadow.prune import Pruning
-    from shadow.store import RunRecord
+    from shadow.store import RunRecord, Store
 
 
 @click.group("runs", invoke_without_command=True)
@@ -33,12 +33,7 @@ def _list(as_json: bool) -> None:
     from shadow.session import open_store
 
     with open_store() as store:
-        found = [
-            {"run": run.run, "status": _status(run), "workload": run.plan.workload, "ticks": run.plan.ticks,
-             "scale": run.plan.time_scale, "started": run.started_at.isoformat(timespec="seconds"),
-             "counts": {kind.value: count for kind, count in store.counts(run.run).items() if count}}
-            for run in store.runs()
-        ]  # fmt: skip
+        found = [_row(store, run) for run in store.runs()]
     if as_json:
         click.echo(json.dumps(found))
         return
@@ -48,12 +43,18 @@ def _list(as_json: bool) -> None:
         counts: dict[str, int] = row["counts"]  # type: ignore[assignment]
         shown = ", ".join(f"{count} {kind}" for kind, count in counts.items()) or "nothing compared"
         length = "open end" if row["ticks"] is None else f"{row['ticks']} ticks"
-        click.echo(f"{row['run']}  {row['status']:<11}  {row['workload']}  {length}  {shown}")
+        goes_on = f"; `{row['goes_on_with']}` goes on" if row["goes_on_with"] else ""
+        click.echo(f"{row['run']}  {row['status']:<11}  {row['workload']}  {length}  {shown}{goes_on}")
 
 
-def _status(run: RunRecord) -> str:
-    """As the report has it: a run without an end of its own is not cut off where its loop stands still."""
-    return "paused" if run.status == "interrupted" and run.plan.ticks is None else run.status
+def _row(store: Store, run: RunRecord) -> dict[str, object]:
+    status, plan = store.status(run), run.plan
+    return {
+        "run": run.run, "status": status, "workload": plan.workload, "ticks": plan.ticks, "scale": plan.time_scale,
+        "started": run.started_at.isoformat(timespec="seconds"),
+        "counts": {kind.value: count for kind, count in store.counts(run.run).items() if count},
+        "goes_on_with": None if status in ("running", "done") else plan.goes_on_with,
+    }  # fmt: skip
 
 
 @runs.command("prune")

@@ -49,7 +49,7 @@ class RunBusy(ConfigurationError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunRecord:
-    """A run as it is stored; immutable. status: running, done or interrupted."""
+    """A run as it is stored; immutable. status: running, done or interrupted; see `Store.status`."""
 
     run: str
     status: str
@@ -137,6 +137,17 @@ class Store:
             connection.execute(
                 update(ShadowRun).where(ShadowRun.run == run).values(status=status, finished_at=finished)
             )
+
+    def status(self, record: RunRecord) -> str:
+        """Where a run stands at this moment: running, done, interrupted, abandoned (its runner is gone) or paused
+        (its loop stands still, and it has no end of its own)."""
+        status = record.status
+        if status == "running" and not self.is_held(record.run):
+            # It may have ended between the two looks.
+            status = self.run(record.run).status
+            if status == "running":
+                status = "abandoned"
+        return "paused" if record.plan.ticks is None and status in ("interrupted", "abandoned") else status
 
     def extend(self, plan: RunPlan) -> RunRecord:
         """Keep a plan that is longer than it was; the run as it is then."""

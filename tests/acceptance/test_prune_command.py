@@ -42,6 +42,38 @@ def _names(command: Runs) -> list[str]:
     return [row["run"] for row in json.loads(command("runs", "--json").stdout)]
 
 
+def _changed(database: str, run: str, *changes: str) -> None:
+    """Change a run's stored plan, as another version of Tickover or a hand in the database would."""
+    with engine(database).begin() as connection:
+        for change in changes:
+            connection.execute(
+                text(f"UPDATE shadow_runs SET plan = (plan::jsonb {change})::text WHERE run = :run"), {"run": run}
+            )
+
+
+def test_a_run_stands_where_its_report_says(command: Runs, database: str) -> None:
+    """A run is running while a runner holds it, and abandoned when the runner is gone, whatever the row still says;
+    one beside a loop that stands still is paused. Each that was stopped has the command that goes on with it."""
+    store = Store(engine(database))
+    stored = {"goes": "running", "gone": "running", "cut": "interrupted", "loop": "running", "stopped": "interrupted"}
+    for name, status in stored.items():
+        make_run(store, name, [TickSample()], status=status, time_scale=0.01)
+    for name in ("loop", "stopped"):
+        _changed(database, name, """|| '{"ticks": null, "loop": "main"}'""")
+    with store.hold("goes", "test"):
+        rows = {row["run"]: row for row in json.loads(command("runs", "--json").stdout)}
+        lines = {line.split()[0]: line for line in command("runs").stdout.splitlines()}
+        told = {name: json.loads(command("report", name, "--json").stdout)["run"]["status"] for name in stored}
+    stands = {"goes": "running", "gone": "abandoned", "cut": "interrupted", "loop": "paused", "stopped": "paused"}
+    assert told == stands
+    assert {name: rows[name]["status"] for name in stands} == stands
+    assert {name: lines[name].split()[1] for name in stands} == stands
+    assert rows["old"]["status"] == "done" and rows["old"]["goes_on_with"] is rows["goes"]["goes_on_with"] is None
+    assert rows["gone"]["goes_on_with"] == "tickover shadow --resume gone"
+    assert lines["cut"].endswith("; `tickover shadow --resume cut` goes on")
+    assert rows["loop"]["goes_on_with"] == "tickover serve --shadow --run main"
+
+
 def test_nothing_is_removed_without_yes_or_an_answer(command: Runs) -> None:
     """Where there is no terminal to ask at, the list is shown, --yes is named, and both runs stay; so do they with
     --json, which says what would go."""
