@@ -26,7 +26,7 @@ from shadow.keys import evidence_keys
 from shadow.plan import Mode, RunPlan
 from shadow.rules import RuleBook, load_rules
 from shadow.session import check
-from shadow.store import RunRecord, Store
+from shadow.store import RunRecord, Store, UnreadableRun
 from tickover.boundary.observation import Late, LegacyObservation
 from tickover.canonical import digest
 from tickover.errors import ConfigurationError, TickoverError
@@ -210,6 +210,9 @@ class LoopBeside:
         """See to runs of this loop that an earlier process left: of other epochs, or of other code."""
         try:
             for record in self._store.runs(limit=20):
+                # What cannot be read cannot be gone on with, and is left as it is.
+                if isinstance(record, UnreadableRun):
+                    continue
                 if record.plan.loop != begun.run or record.status == "done" or record.run == begun.beside:
                     continue
                 keys = self._plans[record.plan.control][1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,7 +15,7 @@ from tickover.ground.units import DURATION
 
 if TYPE_CHECKING:
     from shadow.prune import Pruning
-    from shadow.store import RunRecord, Store
+    from shadow.store import RunRecord, Store, UnreadableRun
 
 
 @click.group("runs", invoke_without_command=True)
@@ -40,19 +40,27 @@ def _list(as_json: bool) -> None:
     if not found:
         click.echo("no run yet; `tickover shadow --ticks 10` makes one", err=True)
     for row in found:
-        counts: dict[str, int] = row["counts"]  # type: ignore[assignment]
-        shown = ", ".join(f"{count} {kind}" for kind, count in counts.items()) or "nothing compared"
+        shown = ", ".join(f"{count} {kind}" for kind, count in row["counts"].items()) or "nothing compared"
         length = "open end" if row["ticks"] is None else f"{row['ticks']} ticks"
+        what = f"{row['workload']}  {length}" if row["why"] is None else row["why"]
         goes_on = f"; `{row['goes_on_with']}` goes on" if row["goes_on_with"] else ""
-        click.echo(f"{row['run']}  {row['status']:<11}  {row['workload']}  {length}  {shown}{goes_on}")
+        click.echo(f"{row['run']}  {row['status']:<11}  {what}  {shown}{goes_on}")
 
 
-def _row(store: Store, run: RunRecord) -> dict[str, object]:
-    status, plan = store.status(run), run.plan
-    return {
-        "run": run.run, "status": status, "workload": plan.workload, "ticks": plan.ticks, "scale": plan.time_scale,
+def _row(store: Store, run: RunRecord | UnreadableRun) -> dict[str, Any]:
+    """What `runs` shows of a run. why: what keeps it from being read, None where nothing does."""
+    row: dict[str, Any] = {
+        "run": run.run, "status": "unreadable", "workload": None, "ticks": None, "scale": None,
         "started": run.started_at.isoformat(timespec="seconds"),
         "counts": {kind.value: count for kind, count in store.counts(run.run).items() if count},
+        "goes_on_with": None, "why": None,
+    }  # fmt: skip
+    # Not by its class: the store is imported where it is used, and `--help` is not to wait for it.
+    if isinstance(run, Exception):
+        return row | {"why": run.why}
+    status, plan = store.status(run), run.plan
+    return row | {
+        "status": status, "workload": plan.workload, "ticks": plan.ticks, "scale": plan.time_scale,
         "goes_on_with": None if status in ("running", "done") else plan.goes_on_with,
     }  # fmt: skip
 

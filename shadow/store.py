@@ -30,7 +30,7 @@ from shadow.rules import RuleBook
 from shadow.signature import Sighting
 from tickover.canonical import Json, canonical_text, digest, parse
 from tickover.draws import seed_of
-from tickover.errors import ConfigurationError
+from tickover.errors import ConfigurationError, TickoverError
 from tickover.execution import ExecutionKey, Purpose
 from tickover.tape import TapeEntry
 
@@ -40,7 +40,15 @@ class UnknownRun(ConfigurationError):
 
 
 class UnreadableRun(ConfigurationError):
-    """A run was stored in a form that this version of Tickover does not read."""
+    """A run is stored in a form that this version of Tickover does not read: `run` is its name, `started_at` when it
+    began, `why` what is wrong with it."""
+
+    def __init__(self, run: str, started_at: dt.datetime, why: str) -> None:
+        self.run, self.started_at, self.why = run, started_at, why
+        super().__init__(
+            f"run {run} was stored by another version of Tickover or changed since, and cannot be read ({why}); "
+            "start a new run with `tickover shadow`"
+        )
 
 
 class RunBusy(ConfigurationError):
@@ -162,7 +170,7 @@ class Store:
             connection.execute(update(ShadowRun).where(ShadowRun.run == run).values(surface=canonical_text(surface)))
 
     def run(self, name: str | None) -> RunRecord:
-        """The run of that name; None: the latest one. Raises UnknownRun."""
+        """The run of that name; None: the latest one. Raises UnknownRun, UnreadableRun."""
         query = select(ShadowRun).order_by(ShadowRun.started_at.desc(), ShadowRun.run.desc()).limit(1)
         if name is not None:
             query = query.where(ShadowRun.run == name)
@@ -174,11 +182,18 @@ class Store:
             raise UnknownRun(f"there is no run {name!r}; `tickover runs` lists them")
         return _run(row)
 
-    def runs(self, limit: int = 50) -> list[RunRecord]:
-        """The latest runs, newest first."""
+    def runs(self, limit: int = 50) -> list[RunRecord | UnreadableRun]:
+        """The latest runs, newest first; one that cannot be read is in its place as the error that says why."""
+
+        def record(row: Any) -> RunRecord | UnreadableRun:
+            try:
+                return _run(row)
+            except UnreadableRun as error:
+                return error
+
         query = select(ShadowRun).order_by(ShadowRun.started_at.desc()).limit(limit)
         with self.engine.connect() as connection:
-            return [_run(row) for row in connection.execute(query)]
+            return [record(row) for row in connection.execute(query)]
 
     # Ticks
 
@@ -508,12 +523,11 @@ def _step_rows(
 def _run(row: Any) -> RunRecord:
     try:
         plan, graph = RunPlan.from_json(parse(row.plan)), Graph.from_json(parse(row.graph))
-        rules = RuleBook.from_json(parse(row.keys).get("rules", []))
-    except (KeyError, TypeError, ValueError) as error:
-        raise UnreadableRun(
-            f"run {row.run} was stored by another version of Tickover, and its plan cannot be read ({error!r}); "
-            "start a new run with `tickover shadow`"
-        ) from error
+        rules, surface = RuleBook.from_json(parse(row.keys).get("rules", [])), parse(row.surface)
+    except TickoverError as error:
+        raise UnreadableRun(row.run, row.started_at, str(error)) from error
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UnreadableRun(row.run, row.started_at, repr(error)) from error
     return RunRecord(
         run=row.run,
         status=row.status,
@@ -522,7 +536,7 @@ def _run(row: Any) -> RunRecord:
         behaviour_key=row.behaviour_key,
         judgement_key=row.judgement_key,
         rules=rules,
-        surface=parse(row.surface),
+        surface=surface,
         started_at=row.started_at,
         finished_at=row.finished_at,
     )

@@ -74,6 +74,31 @@ def test_a_run_stands_where_its_report_says(command: Runs, database: str) -> Non
     assert rows["loop"]["goes_on_with"] == "tickover serve --shadow --run main"
 
 
+def test_a_run_that_cannot_be_read_does_not_hide_the_others(command: Runs, database: str) -> None:
+    """Runs with a plan of another version, one that no run can have, and one that is no JSON are listed as unreadable
+    with the reason, among the others as usual; whoever asks for one of them is told the same, by name."""
+    why = {"older": "'mode'", "newer": "moons", "empty": "at least one tick, not 0", "torn": "JSONDecodeError"}
+    for name in why:
+        make_run(Store(engine(database)), name, [TickSample()], time_scale=0.01)
+    _changed(database, "older", "- 'mode'")
+    _changed(database, "newer", """|| '{"moons": 2}'""")
+    _changed(database, "empty", """|| '{"ticks": 0}'""")
+    with engine(database).begin() as connection:
+        connection.execute(text("UPDATE shadow_runs SET plan = left(plan, 20) WHERE run = 'torn'"))
+    rows = {row["run"]: row for row in json.loads(command("runs", "--json").stdout)}
+    assert list(rows) == ["torn", "empty", "newer", "older", "young", "old"]
+    listed = command("runs")
+    lines = {line.split()[0]: line for line in listed.stdout.splitlines()}
+    assert (listed.returncode, lines.keys()) == (0, rows.keys())
+    for name, said in why.items():
+        row, refused = rows[name], command("report", name)
+        assert (row["status"], row["workload"], row["counts"]) == ("unreadable", None, {"match": 1})
+        assert said in row["why"] and row["why"] in lines[name] and lines[name].split()[1] == "unreadable"
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert f"run {name} was stored by another version" in refused.stderr and row["why"] in refused.stderr
+    assert (rows["young"]["status"], rows["young"]["counts"], rows["young"]["why"]) == ("done", {"match": 30}, None)
+
+
 def test_nothing_is_removed_without_yes_or_an_answer(command: Runs) -> None:
     """Where there is no terminal to ask at, the list is shown, --yes is named, and both runs stay; so do they with
     --json, which says what would go."""

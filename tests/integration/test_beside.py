@@ -111,6 +111,23 @@ def test_one_loop_there_and_back_compares_each_tick_once(
     assert loops.said == []
 
 
+def test_a_run_that_cannot_be_read_is_left_alone(loops: Loops, start_worker: StartWorker) -> None:
+    """One that another version stored keeps the loop from nothing: the run of the old epoch is ended as usual."""
+    from tickover.ground.raw import connect_raw
+
+    start_worker("seven", pool="threads", TICKOVER_WORKLOAD=WORKLOAD)
+    loops.serve(1)
+    move("async")
+    with closing(connect_raw()) as connection, connection, connection.cursor() as do:
+        do.execute(
+            "INSERT INTO shadow_runs (run, status, plan, graph, behaviour_key, judgement_key, keys, holder) "
+            "SELECT 'other', status, '{}', graph, behaviour_key, judgement_key, keys, holder FROM shadow_runs"
+        )
+    loops.serve(1)
+    statuses = dict(rows("SELECT split_part(run, '-', 2), status FROM shadow_runs"))
+    assert statuses == {"": "interrupted", "e1": "done", "e2": "interrupted"}
+
+
 def test_a_move_under_a_running_loop_begins_another_run(loops: Loops, start_worker: StartWorker) -> None:
     """The loop is not stopped: the run of the old epoch follows what is left of it, and ends."""
     start_worker("seven", pool="threads", TICKOVER_WORKLOAD=WORKLOAD)
