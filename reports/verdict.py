@@ -14,7 +14,7 @@ from reports.policy import Policy
 from reports.questions import questions as ask
 from reports.statistics import rate_upper
 from reports.tally import Earlier, Evidence, Quantile, Tally
-from reports.text import counted, grouped, percent, points
+from reports.text import counted, grouped, percent, points, times
 
 # Bad ticks are thought to come in bursts of this many, at least, when the bound under dependence is printed.
 LEAST_BURST = 10
@@ -46,7 +46,7 @@ class Needed:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Dependence:
     """What the bound would be if bad ticks came in bursts; immutable. burst: ticks of one. warning: None if they do
-    not seem to."""
+    not seem to, or it would make no difference."""
 
     longest_streak: int
     episodes: int
@@ -220,17 +220,18 @@ def _dependence(evidence: Evidence, policy: Policy) -> Dependence:
     bad = whole.bad + whole.unknown
     burst = max(LEAST_BURST, bursts.longest_streak)
     bound = rate_upper(bad, whole.n + whole.unknown, policy.alpha) if whole.n + whole.unknown else 1.0
+    burst_bound = min(1.0, burst * bound)
     warning = None
-    if whole.bad >= 2 and bursts.episodes < whole.bad:
+    # A bound that is as good as 100 % already is not made worse by bursts.
+    if whole.bad >= 2 and bursts.episodes < whole.bad and percent(burst_bound) != percent(bound):
         warning = (
-            f"{grouped(whole.bad)} mismatches came in {grouped(bursts.episodes)} episodes, at most "
+            f"{grouped(whole.bad)} mismatches came in {times(bursts.episodes, 'episode')}, at most "
             f"{grouped(bursts.longest_streak)} in a row: if they come in bursts of {grouped(burst)} ticks, the "
-            f"bound is {100 * min(1.0, burst * bound):.2f} % instead of "
-            f"{100 * bound:.2f} %"
+            f"bound is {percent(burst_bound)} instead of {percent(bound)}"
         )
     return Dependence(
-        longest_streak=bursts.longest_streak, episodes=bursts.episodes, burst=burst,
-        burst_bound=min(1.0, burst * bound), warning=warning,
+        longest_streak=bursts.longest_streak, episodes=bursts.episodes, burst=burst, burst_bound=burst_bound,
+        warning=warning,
     )  # fmt: skip
 
 

@@ -87,7 +87,9 @@ def bursts(report: Report) -> str:
         parts.append(
             f"The largest: {text.times(count, 'tick')} between {text.grouped(first)} and {text.grouped(last)}."
         )
-    if not found.warning:
+    without = [text.percent(each.bound) for each in report.criteria if each.name == "mismatch"]
+    # A bound that is the same without bursts is none of their doing.
+    if not found.warning and text.percent(found.burst_bound) not in without:
         parts.append(
             f"If mismatches came in bursts of {text.times(found.burst, 'tick')}, the bound would be about "
             f"{text.percent(found.burst_bound)}."

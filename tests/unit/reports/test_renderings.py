@@ -17,6 +17,7 @@ from reports.build import safe
 from reports.details import BoundCurve, Details, Timeline
 from reports.model import ExampleFacts, FaultFacts, Report, SurfaceFacts
 from reports.plots import Bar
+from reports.tally import Bursts
 from tests.unit.reports.report_sample import evidence, report
 
 SCHEMA = json.loads((Path(__file__).parents[3] / "reports/schema/report.schema.json").read_text(encoding="utf-8"))
@@ -204,6 +205,17 @@ def test_both_systems_stand_side_by_side_under_each_fault() -> None:
     page = re.sub(r"<[^>]+>", " ", html.render(found, EMPTY))
     assert "12 3 12 41.5 s 1.8 s 0 2" in " ".join(page.split()) and "7 n/a 7 – 2.25 s 1 0" in " ".join(page.split())
     assert "no drill yet" in terminal.render(report(), colour=False)
+
+
+@pytest.mark.parametrize(("n", "bad", "said"), [(2000, 3, True), (30, 30, False)])
+def test_bursts_are_spoken_of_only_where_they_would_change_the_bound(n: int, bad: int, said: bool) -> None:
+    """Where each tick differs, neither terminal nor page says what the bound would be in bursts: it would be 100 %
+    as it is."""
+    bursts = Bursts(longest_streak=1, episodes=3) if said else Bursts(longest_streak=bad, episodes=1)
+    found = report(evidence(n=n, bad=bad, bursts=bursts))
+    for shown in (terminal.render(found, colour=False), html.render(found, EMPTY)):
+        assert "What counts against the new system came in" in shown
+        assert ("in bursts of" in shown, "instead of 100" in shown) == (said, False)
 
 
 def test_absurd_durations_stay_in_their_columns() -> None:

@@ -231,6 +231,22 @@ def test_bursts_are_warned_of(production: Policy) -> None:
     assert (long.dependence.burst, "bursts of 25 ticks" in (long.dependence.warning or "")) == (25, True)
 
 
+def test_bursts_are_spoken_of_in_the_right_number(production: Policy) -> None:
+    """One episode is one episode, two are episodes."""
+    for episodes, said in ((1, "in 1 episode, at most 5"), (2, "in 2 episodes, at most 5")):
+        bursts = Bursts(longest_streak=5, episodes=episodes)
+        warning = judge(good(whole=Tally(n=1440, bad=6), bursts=bursts), production).dependence.warning
+        assert warning is not None and said in warning
+        assert warning.endswith("the bound is 11.77 % instead of 1.18 %")
+
+
+def test_bursts_that_change_no_figure_are_not_warned_of(production: Policy) -> None:
+    """Where each tick differs the bound is 100 % with bursts and without."""
+    bursts = Bursts(longest_streak=40, episodes=1)
+    found = judge(good(whole=Tally(n=40, bad=40), bursts=bursts), production).dependence
+    assert (found.burst_bound, found.warning) == (1.0, None)
+
+
 def test_quantiles_have_a_ratio_only_where_both_are_bounded(production: Policy) -> None:
     """An unbounded quantile has no ratio rather than a wrong one."""
     quantiles = (Quantile(p=0.5, new_upper_ms=50.0, old_lower_ms=100.0), Quantile(p=0.99, new_upper_ms=None,
