@@ -20,6 +20,9 @@ BUILT_IN = ("production", "scaled")
 # Where a policy does not say how often the old system may differ from itself: a step that is noisier than this hides
 # too much to be compared.
 DEFAULT_NOISE = 0.01
+# The largest error that a policy may allow: a verdict that is wrong more often than once in ten times is no ground to
+# switch on, or to condemn a version for good. A smaller one only takes more ticks.
+MOST_ERROR = 0.1
 
 
 class BadPolicy(ConfigurationError):
@@ -202,8 +205,8 @@ def from_json(document: Mapping[str, Any], *, source: str) -> Policy:
     steps = reader.table("steps", document.get("steps", {}))
     policy = Policy(
         name=name,
-        alpha=reader.share("alpha", document),
-        beta=reader.share("beta", document),
+        alpha=reader.error("alpha", document),
+        beta=reader.error("beta", document),
         gates=reader.gates(document.get("gates")),
         waived=reader.texts("waived", document.get("waived", [])),
         guardrails=reader.guardrails(document.get("guardrails", {})),
@@ -253,6 +256,13 @@ class _Reader:
         value = self.number(key, table.get(key.rpartition(".")[2]))
         if not 0 < value < 1:
             raise self.bad(key, f"must lie between 0 and 1, both excluded, not {value:g}")
+        return value
+
+    def error(self, key: str, table: Mapping[str, Any]) -> float:
+        """How often a verdict may be wrong."""
+        value = self.share(key, table)
+        if value > MOST_ERROR:
+            raise self.bad(key, f"must be {MOST_ERROR:g} at most, not {value:g}: it is how often a verdict is wrong")
         return value
 
     def rule(self, key: str, value: Any, extra: tuple[str, ...]) -> Rule:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from reports.policy import BUILT_IN, BadPolicy, from_json, load_policy, parse_policy
+from reports.policy import BUILT_IN, MOST_ERROR, BadPolicy, from_json, load_policy, parse_policy
 
 PRODUCTION = resources.files("reports").joinpath("policies", "production.toml").read_text()
 
@@ -33,6 +33,9 @@ def test_a_built_in_policy_survives_json(name: str) -> None:
         ("budget = 0.005", "budget = 0.005\nbuget = 1", "`mismatch.buget` is unknown; did you mean `budget`"),
         ("alpha = 0.05", "alpha = 5", "`alpha` must lie between 0 and 1"),
         ("alpha = 0.05", "", "`alpha` is missing"),
+        ("alpha = 0.05", "alpha = 0.5", "`alpha` must be 0.1 at most, not 0.5: it is how often a verdict is wrong"),
+        ("beta = 0.05", "beta = 0.99", "`beta` must be 0.1 at most, not 0.99"),
+        ("beta = 0.05", "beta = 0", "`beta` must lie between 0 and 1"),
         ("format = 1", "format = 2", "`format` must be 1"),
         ("block = 60", "block = 0", "`speed.block` must be a whole number"),
         ("factor = 1.1", "factor = -1", "`speed.factor` must be above 0"),
@@ -67,6 +70,13 @@ def test_a_wrong_policy_is_refused_by_key(old: str, new: str, culprit: str) -> N
     with pytest.raises(BadPolicy) as caught:
         parse_policy(PRODUCTION.replace(old, new, 1), source="mine.toml")
     assert "mine.toml" in str(caught.value) and culprit in str(caught.value)
+
+
+def test_errors_may_be_small_and_one_in_ten_at_most() -> None:
+    """The bound itself is allowed, and so is an alpha that is divided among many versions."""
+    text = PRODUCTION.replace("alpha = 0.05", "alpha = 5e-6").replace("beta = 0.05", f"beta = {MOST_ERROR}")
+    policy = parse_policy(text, source="mine.toml")
+    assert (policy.alpha, policy.beta) == (5e-6, 0.1)
 
 
 def test_a_step_may_have_a_rule_of_its_own() -> None:
