@@ -12,6 +12,8 @@ import pytest
 from reports.criterion import Status
 from reports.policy import Budgets, Gates, Policy, Rule, Switching, load_policy
 from reports.statistics import clean_ticks, log_e_rate, more_ticks, rate_upper
+from reports.verdict import judge
+from tests.unit.reports.verdict_sample import good
 
 PAGE = (Path(__file__).parents[3] / "docs" / "statistics.md").read_text(encoding="utf-8")
 ROWS = re.findall(r"^\| ([\d.]+) % \| (\d+) \| (\d+) \|$", PAGE, re.MULTILINE)
@@ -38,6 +40,21 @@ def test_figures_in_the_text_are_computed_ones() -> None:
         f"({first}, {second} and {third} clean ticks at 0.5 %",
     }
     assert {figure for figure in said if figure not in PAGE} == set()
+
+
+def test_what_is_advisory_in_a_scaled_run_is_named() -> None:
+    """Under a policy in which everything is critical, those that the page calls timing criteria are so in real time
+    alone; `deadline` is not asked where there is no interval."""
+    named = re.search(r"Timing criteria \(([^)]*)\) are advisory at a time scale below 1", PAGE)
+    policy = load_policy("production")
+    rules = {name: rule for name in policy.to_json() if isinstance(rule := getattr(policy, name, None), Rule)}
+    policy = dataclasses.replace(policy, **{name: dataclasses.replace(r, critical=True) for name, r in rules.items()})
+    real, scaled, unpaced = (
+        {found.name for found in judge(good(**how), policy).criteria if found.critical}
+        for how in ({}, {"time_scale": 0.5}, {"interval_s": 0.0})
+    )
+    assert named is not None and set(re.findall(r"`(\w+)`", named[1])) == real - scaled
+    assert "always critical in real time" in PAGE and real - unpaced == {"deadline"}
 
 
 def _grouped(number: int) -> str:
