@@ -23,7 +23,7 @@ NEW_MS = "CASE WHEN candidate_outcome = 'done' THEN least(candidate_ms, 1e15) EL
 _RATIO = "least(greatest(candidate_ms, 1e-6), 1e15) / least(greatest(control_ms, 1e-6), 1e15)"
 _WHICH = "run = :run"
 # What ticks have in common that are counted together.
-_ALIKE = "kind, stratum, control_outcome, candidate_outcome, control_gave_up, candidate_gave_up, steps, hidden"
+_ALIKE = "kind, stratum, control_outcome, candidate_outcome, control_gave_up, candidate_gave_up, steps, hidden, rules"
 _BOTH = "control_outcome = 'done' AND candidate_outcome = 'done'"
 
 
@@ -33,7 +33,7 @@ class Group:
 
     steps: a letter for each step, steps in the order of their bytes: E equal, D differs, C consequence, N not
     applicable, - not compared; empty where nothing was compared. hidden: what rules hid, as `shadow.hidden.Hidden`
-    writes it; None if nothing.
+    writes it; None if nothing. rules: the names of those that hid something, also of ticks from before `hidden`.
     """
 
     kind: str
@@ -45,6 +45,7 @@ class Group:
     steps: str
     count: int
     hidden: str | None = None
+    rules: Sequence[str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -205,14 +206,6 @@ class Aggregates:
                 Episode(first_tick=row["first_tick"], last_tick=row["last_tick"], count=row["count"]) for row in rows
             ),
         )
-
-    def rules(self) -> dict[str, int]:
-        """Rules that hid something -> the ticks on which they did, most first."""
-        rows = self._rows(
-            f"SELECT rule, count(*) AS count FROM tick_evidence, unnest(rules) AS rule WHERE {_WHICH} "
-            "AND rules IS NOT NULL GROUP BY rule ORDER BY count DESC, rule"
-        )
-        return {row["rule"]: row["count"] for row in rows}
 
     def spans(self, count: int) -> list[Span]:
         """At most `count` stretches of the run, of equal numbers of ticks, in order."""

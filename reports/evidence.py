@@ -16,7 +16,7 @@ from reports.aggregates import Aggregates, Episodes, Group, Hour, Slower, snapsh
 from reports.counting import failure_pairs, step_tallies, whole_tally
 from reports.earlier import EarlierCounts, read_earlier, tally_earlier
 from reports.faults import fault_counts, fault_trials
-from reports.lifting import damage, lift
+from reports.lifting import damage, lift, ticks_by_rule
 from reports.models import TickEvidence
 from reports.policy import Policy
 from reports.statistics import quantile_ranks
@@ -66,10 +66,14 @@ class Counts:
     control: Mapping[int, float]
     candidate: Mapping[int, float]
     ratios: tuple[float, ...]
-    rules: Mapping[str, int]
     noise: Mapping[str, tuple[int, int, int, int]]
     earlier: EarlierCounts
     faults: tuple[KindCounts, ...] = ()
+
+    @property
+    def rules(self) -> dict[str, int]:
+        """Rules that hid something -> the ticks on which they did, most first."""
+        return ticks_by_rule(self.groups)
 
     @property
     def n(self) -> int:
@@ -92,7 +96,6 @@ def read_counts(store: Store, record: RunRecord, policy: Policy) -> Counts:
         slower = pool.submit(counted.exceeding, limits)
         scheduled = pool.submit(store.scheduled, record.run)
         sightings = pool.submit(store.sightings, record.run)
-        rules = pool.submit(counted.rules)
         noise = pool.submit(noise_counts, store.engine, record.run)
         earlier = pool.submit(read_earlier, store, record, name)
         faults = pool.submit(fault_counts, store, record, policy)
@@ -105,7 +108,7 @@ def read_counts(store: Store, record: RunRecord, policy: Policy) -> Counts:
             groups=tuple(groups.result()), found=findings(sightings.result()), scheduled=scheduled.result()[0],
             overran=scheduled.result()[1], slower=slower.result(), blocks=blocks.result(), episodes=episodes.result(),
             hours=tuple(hours.result()), control=control, candidate=candidate, ratios=tuple(ratios.result()),
-            rules=rules.result(), noise=noise.result(), earlier=earlier.result(), faults=faults.result(),
+            noise=noise.result(), earlier=earlier.result(), faults=faults.result(),
         )  # fmt: skip
 
 

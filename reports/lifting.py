@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 
@@ -39,6 +40,15 @@ def hidden_by_rule(groups: Iterable[Group]) -> dict[str, dict[str, int]]:
                 of = found.setdefault(rule, {})
                 of[step] = of.get(step, 0) + group.count
     return found
+
+
+def ticks_by_rule(groups: Iterable[Group]) -> dict[str, int]:
+    """Rules that hid something -> the ticks on which they did, most first."""
+    found: Counter[str] = Counter()
+    for group in groups:
+        for rule in group.rules or ():
+            found[rule] += group.count
+    return dict(sorted(found.items(), key=lambda rule: (-rule[1], rule[0])))
 
 
 def damage(groups: Iterable[Group], rules: Collection[str] | None = None) -> Iterator[tuple[str, str, int]]:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, NoReturn
-
-from deepdiff import DeepDiff
-from deepdiff.operator import BaseOperator
+from typing import Any
 
 from tickover.canonical import Json, canonical_text, equal_plain
 
@@ -49,26 +45,6 @@ class Change:
     candidate: Json = None
 
 
-class _OutOfTime(Exception):
-    """The budget of an explanation is used up."""
-
-
-class _Clock(BaseOperator):
-    """Looks at the clock at each level that DeepDiff visits, and stops it in the only way there is: by raising."""
-
-    def __init__(self, until: float) -> None:
-        super().__init__()
-        self._until = until
-
-    def match(self, level: Any) -> bool:
-        if time.monotonic() > self._until:
-            raise _OutOfTime
-        return False
-
-    def give_up_diffing(self, level: Any, diff_instance: Any) -> NoReturn:
-        raise AssertionError("never asked: match() is always false")
-
-
 _NATURES = {
     "values_changed": Nature.VALUE,
     "type_changes": Nature.TYPE,
@@ -92,17 +68,13 @@ def changes(
     unexplained = (Change(path=(), nature=Nature.UNEXPLAINED, control=control, candidate=candidate),)
     if max(len(canonical_text(control)), len(canonical_text(candidate))) > max_chars:
         return unexplained
+    # Imported only when something differs: DeepDiff takes as long to import as a report over a day does to count.
+    from shadow.explaining import OutOfTime, explanation
+
     try:
-        tree = DeepDiff(
-            control,
-            candidate,
-            view="tree",
-            verbose_level=2,
-            custom_operators=[_Clock(time.monotonic() + budget_s)],
-            max_diffs=50 * MAX_DIFFERENCES,
-        )
+        tree = explanation(control, candidate, budget_s, max_diffs=50 * MAX_DIFFERENCES)
         found = sorted(_read(tree), key=lambda change: [(isinstance(p, str), str(p).zfill(9)) for p in change.path])
-    except (_OutOfTime, RecursionError):
+    except (OutOfTime, RecursionError):
         return unexplained
     # DeepDiff holds -0.0 and 0.0 for equal, which their bytes are not.
     return tuple(found[:MAX_DIFFERENCES]) or unexplained

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
 import async_tick.models
+import migrations
 import reports.models
 import shadow.models
 from tickover.ground import migrate
@@ -37,6 +40,14 @@ def test_a_difference_would_be_seen(database: str) -> None:
     with engine(database).begin() as connection:
         connection.execute(text("ALTER TABLE workflow_checkpoints ADD COLUMN extra integer"))
     assert len(_differences(database)) == 1
+
+
+def test_the_files_are_the_revisions_in_their_order() -> None:
+    """What the names of the files say is what Alembic reads in them."""
+    folder = Path(migrations.__file__).parent
+    script = ScriptDirectory(str(folder))
+    assert migrate.revisions() == [each.revision for each in script.walk_revisions()][::-1]
+    assert migrate.head() == script.get_current_head()
 
 
 def test_an_upgrade_of_an_upgraded_database_does_nothing(database: str) -> None:

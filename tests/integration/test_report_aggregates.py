@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import text
 
 from reports.aggregates import Aggregates
+from reports.lifting import ticks_by_rule
 from shadow.compare import Kind
 from shadow.store import Store
 from tests.integration.report_samples import TickSample, make_run, random_tick
@@ -54,10 +55,13 @@ def test_counts_equal_a_full_recount(store: Store, seed: int) -> None:
     def letters(row: dict[str, Any]) -> str:
         return "".join(LETTERS[found[0]] for _, found in sorted(json.loads(row["steps"]).items()))
 
+    def names(row: dict[str, Any]) -> tuple[str, ...]:
+        return tuple(sorted({each["rule"] for each in json.loads(row["document"])["tolerances"]}))
+
     def hid(row: dict[str, Any]) -> str | None:
         """What rules hid; of a comparison that does not say where, the tick as a whole."""
         document = json.loads(row["document"])
-        rules = sorted({each["rule"] for each in document["tolerances"]})
+        rules = list(names(row))
         if document["hidden"] is None and (document["kind"] not in ("tolerated", "improved") or not rules):
             return None
         whole = {"kind": "mismatch", "steps": {"(no attribution)": {"rules": rules}}}
@@ -66,7 +70,7 @@ def test_counts_equal_a_full_recount(store: Store, seed: int) -> None:
     expected = Counter(
         (
             row["kind"], row["stratum"], row["control_outcome"], row["candidate_outcome"], row["control_gave_up"],
-            row["candidate_gave_up"], letters(row), hid(row),
+            row["candidate_gave_up"], letters(row), hid(row), names(row),
         )
         for row in rows
     )  # fmt: skip
@@ -80,6 +84,7 @@ def test_counts_equal_a_full_recount(store: Store, seed: int) -> None:
             g.candidate_gave_up,
             g.steps,
             g.hidden and canonical_text(json.loads(g.hidden)),
+            tuple(sorted(g.rules or ())),
         ): (g.count)
         for g in counted.groups()
     }
@@ -120,7 +125,7 @@ def test_counts_equal_a_full_recount(store: Store, seed: int) -> None:
     hours = counted.hours(["mismatch", "candidate_failed"], 60)
     assert (sum(hour.count for hour in hours), sum(hour.bad for hour in hours)) == (len(rows), len(bad))
     hidden = Counter(each["rule"] for row in rows for each in json.loads(row["document"])["tolerances"])
-    assert counted.rules() == dict(hidden) != {}
+    assert ticks_by_rule(counted.groups()) == dict(hidden) != {}
     spans = counted.spans(10)
     assert sum(span.count for span in spans) == len(rows) and spans[-1].last_tick == len(rows) - 1
     by_span = counted.groups_by_span([span.last_tick for span in spans])
