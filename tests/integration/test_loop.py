@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import uuid
 from contextlib import closing
@@ -13,6 +15,7 @@ import psutil
 import pytest
 import redis
 
+from tests.conftest import ROOT
 from tests.integration.engine_support import StartWorker, until
 from tests.integration.route_job import job, read_state, write_state
 from tickover.boundary.observation import LegacyRequest
@@ -168,6 +171,80 @@ def test_the_old_system_stands_by_while_the_new_one_is_in_charge(
     assert begun == [3] and legacy.starts == 3
     assert [row[1] for row in rows()] == ["legacy", "async", "async", "legacy", "legacy"]
     assert [entry for entry in entries(tmp_path / "home") if entry[1] == "async"] == [[1, "async"], [2, "async"]]
+
+
+@pytest.fixture
+def hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file that the first legacy process removes which imports `stuck`, and it never comes to the end of that."""
+    (tmp_path / "stuck.py").write_text(
+        "import pathlib, sys, threading\n"
+        "hangs = pathlib.Path(__file__).with_name('hangs')\n"
+        "if 'tickover.host' in sys.orig_argv and hangs.exists():\n"
+        "    hangs.unlink()\n"
+        "    threading.Event().wait(300)\n"
+        "from tests.integration.route_job import job\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    found = tmp_path / "hangs"
+    found.touch()
+    return found
+
+
+@pytest.mark.parametrize("what", ["rollback", "end"])
+def test_a_process_that_hangs_while_it_stands_by_is_not_waited_for(
+    orchestrator: ModuleType, tmp_path: Path, hangs: Path, what: str
+) -> None:
+    """The old system's process hangs in its import while the new one is in charge: after a rollback another one is
+    started for the old system's tick, and a loop that is to stop ends."""
+    from async_tick.loop import Loop
+    from async_tick.serving import Server
+
+    move("async")
+    loop = Loop(Server(job, "stuck:job", "run", tmp_path / "home", time_scale=1.0), every_s=0)
+    legacy = loop.server.legacy
+    server = threading.Thread(target=lambda: loop.serve(1, lambda end, late: None))
+    server.start()
+    try:
+        until(lambda: not hangs.exists())
+        stuck = legacy.pid
+        if what == "rollback":
+            move("legacy")
+            until(lambda: rows() and rows()[-1] == (0, "legacy", "done"))
+            assert legacy.starts == 2
+        else:
+            loop.stop()
+            server.join(20)
+            assert not server.is_alive()
+        assert stuck is not None and not psutil.pid_exists(stuck)
+    finally:
+        loop.stopped.set()
+        legacy.kill()
+        server.join(30)
+
+
+def test_a_rollback_with_everything_dead_gets_the_home_from_a_process_that_hung(
+    orchestrator: ModuleType, tmp_path: Path, hangs: Path
+) -> None:
+    """Loop and worker are killed while the old system's process hangs in its import: that ends with them, and the
+    rollback writes the old system's store."""
+    from async_tick.adoption import adopt_state, take_charge
+    from async_tick.rollback import roll_back
+    from async_tick.route import read_route
+
+    move("async")
+    charge = take_charge("run", 0, "run/0/async/control/1", str(uuid.uuid4()))
+    adopt_state(charge, "done", {"entries": [[0, "async"]]})
+    home = tmp_path / "home"
+    command = [sys.executable, str(ROOT / "cli.py"), "serve", "--workload=stuck:job", "--run=run", f"--home={home}"]
+    loop = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        until(lambda: not hangs.exists(), 60.0)
+    finally:
+        loop.kill()
+        loop.wait()
+    done = roll_back(read_route(), job, "run", home, author="test", reason="all is dead")
+    assert (done.moved, done.loop_is_there, done.written, done.why_not) == (True, False, 0, None)
+    assert entries(home) == [[0, "async"]]
 
 
 def test_a_rollback_needs_no_broker_that_answers(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -11,7 +12,7 @@ import sys
 import sysconfig
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,13 @@ from tickover.tape import TapeEntry
 
 # How long the process may take to import the user's code and answer, in seconds.
 _START_LIMIT_S = 60.0
+
+# How long a start that was made ahead may hold up who needs the process at last, in seconds since it began; twice as
+# long as the last start took, if that is more.
+_AHEAD_LIMIT_S = 2.0
+
+# How often who waits for such a start looks whether it hangs, in seconds.
+_LOOK_S = 0.05
 
 # How long another process that works in the home is waited for, in seconds: one whose parent was killed ends at once.
 _HOME_LIMIT_S = 10.0
@@ -81,6 +89,9 @@ class LegacyProcess:
         self._news: list[dict[str, Any]] = []
         self._ran = self._killed = False
         self._lock = threading.RLock()
+        # How long the last start took; since when one is made ahead, None while none is.
+        self._start_s = 0.0
+        self._ahead_since_s: float | None = None
 
     @property
     def pid(self) -> int | None:
@@ -90,7 +101,7 @@ class LegacyProcess:
 
     def start(self) -> None:
         """Start the process if none runs. Raises LegacyProcessError if the workload cannot be loaded, HomeBusy."""
-        with self._lock:
+        with self._alone():
             if self.pid is not None:
                 return
             self._forget()
@@ -104,6 +115,7 @@ class LegacyProcess:
             command += ["--workload", self.workload, "--home", str(self.home), "--time-scale", str(self._time_scale)]
             command += [part for path in self._project for part in ("--project", path)]
             command += ["--model-url", self._model_url] if self._model_url else []
+            begun_s = time.monotonic()
             with self.log.open("ab") as log:
                 self._process = subprocess.Popen(
                     command,
@@ -123,6 +135,7 @@ class LegacyProcess:
             except LegacyProcessError:
                 self._end()
                 raise
+            self._start_s = time.monotonic() - begun_s
 
     def run_tick(self, request: LegacyRequest, *, timeout_s: float | None = None) -> LegacyObservation:
         """What legacy did with the tick. A process that dies meanwhile, or takes longer than `timeout_s` (then it is
@@ -132,7 +145,7 @@ class LegacyProcess:
 
         Raises LegacyProcessError where the tick could not be begun.
         """
-        with self._lock:
+        with self._alone():
             self._killed = replaced = False
             begun_s = time.monotonic()
             while True:
@@ -178,7 +191,7 @@ class LegacyProcess:
 
     def write_state(self, document: Json) -> None:
         """Replace legacy's state; a process that has run a tick is ended, for it holds the old state in memory."""
-        with self._lock:
+        with self._alone():
             self._ask("write_state", {"state": document})
             if self._ran:
                 self._end()
@@ -189,7 +202,7 @@ class LegacyProcess:
 
     def late_effects(self) -> list[Late]:
         """What ticks that returned have done since this was last asked; what a process did before it died is lost."""
-        with self._lock:
+        with self._alone():
             if self.pid is None:
                 return []
             try:
@@ -199,11 +212,16 @@ class LegacyProcess:
 
     def refresh(self) -> None:
         """Have a process that has run no tick: the one that is there if it has not, else another, started now, so
-        that nobody waits for its start later. Raises what `start` raises."""
-        with self._lock:
-            if self._ran:
-                self._end()
-            self.start()
+        that nobody waits for its start later. Where it hangs, whoever needs the process meanwhile cuts it off and
+        starts another. Raises what `start` raises."""
+        with self._alone():
+            self._ahead_since_s = time.monotonic()
+            try:
+                if self._ran:
+                    self._end()
+                self.start()
+            finally:
+                self._ahead_since_s = None
 
     def kill(self) -> None:
         """Kill the process group at once, as a crash would. Safe at any time, from any thread."""
@@ -217,7 +235,7 @@ class LegacyProcess:
 
     def close(self) -> None:
         """End the process, and abandon whatever still runs in it."""
-        with self._lock:
+        with self._alone(patient=False):
             self._end()
 
     def __enter__(self) -> LegacyProcess:
@@ -226,8 +244,21 @@ class LegacyProcess:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @contextlib.contextmanager
+    def _alone(self, *, patient: bool = True) -> Iterator[None]:
+        """Have the process to oneself. A start that was made ahead is cut off: if it takes too long, or at once if
+        one is not patient."""
+        while not self._lock.acquire(timeout=_LOOK_S):
+            since_s, limit_s = self._ahead_since_s, max(_AHEAD_LIMIT_S, 2 * self._start_s)
+            if since_s is not None and (not patient or time.monotonic() > since_s + limit_s):
+                self.kill()
+        try:
+            yield
+        finally:
+            self._lock.release()
+
     def _ask(self, command: str, arguments: dict[str, Any]) -> Any:
-        with self._lock:
+        with self._alone():
             self.start()
             return self._exchange(command, arguments, _START_LIMIT_S)
 
