@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from async_tick.comparing import comparing
 from async_tick.surroundings import ending_by_signal, own_worker, surroundings, workload_option
 from tickover.errors import ConfigurationError, ExitCode
 from tickover.ground.commands import ready_database
 from tickover.ground.settings import get_settings
-from tickover.ground.units import DURATION, SHARE
+from tickover.ground.units import DURATION
 from tickover.loading import load_workload
 
 if TYPE_CHECKING:
@@ -51,30 +52,7 @@ author_option = click.option("--author", default=None, show_envvar=True, help="W
 @click.option("--ticks", type=click.IntRange(1), default=None, show_envvar=True, help="[default: until stopped]")
 @place_option
 @click.option("--shadow", is_flag=True, help="Run the system that is not in charge beside it, and compare.")
-@click.option(
-    "--rules",
-    "rules_file",
-    type=click.Path(dir_okay=False),
-    default=None,
-    show_envvar=True,
-    help="With --shadow: tolerances, ignores and redactions, as TOML.",
-)
-@click.option(
-    "--noise",
-    type=SHARE,
-    default="0%",
-    show_default=True,
-    show_envvar=True,
-    help="With --shadow: share of ticks on which the old system runs twice, to see where it differs from itself.",
-)
-@click.option(
-    "--on-miss",
-    type=click.Choice(["live", "fail"]),
-    default="live",
-    show_default=True,
-    show_envvar=True,
-    help="With --shadow: what a candidate's call does that is on no tape.",
-)
+@comparing("With --shadow")
 def serve(
     workload: str | None, run: str, every_s: float, ticks: int | None, home: Path | None, shadow: bool,
     rules_file: str | None, noise: float, on_miss: str,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from async_tick.comparing import comparing
 from shadow import drill_commands, rehearse_commands, replay_commands, run_commands
 from tickover.errors import ConfigurationError
 from tickover.ground.settings import get_settings
@@ -37,14 +38,6 @@ if TYPE_CHECKING:
     "--candidate", type=click.Choice(["async", "legacy"]), default="async", show_default=True, show_envvar=True
 )
 @click.option(
-    "--on-miss",
-    type=click.Choice(["live", "fail"]),
-    default="live",
-    show_default=True,
-    show_envvar=True,
-    help="What a candidate's call does that is on no tape.",
-)
-@click.option(
     "--home",
     type=click.Path(file_okay=False),
     default=None,
@@ -59,30 +52,15 @@ if TYPE_CHECKING:
     show_envvar=True,
     help="Threads of the worker that is started where none is there; 0 starts none.",
 )
-@click.option(
-    "--rules",
-    "rules_file",
-    type=click.Path(dir_okay=False),
-    default=None,
-    show_envvar=True,
-    help="Tolerances, ignores and redactions, as TOML.",
-)
-@click.option(
-    "--noise",
-    default="0%",
-    metavar="SHARE",
-    show_default=True,
-    show_envvar=True,
-    help="Ticks on which the old system runs twice, to see where it differs from itself.",
-)
+@comparing()
 @click.option(
     "--resume", metavar="RUN", default=None, help="Go on with a run that was interrupted, or make one longer."
 )
 @click.option("--json", "as_json", is_flag=True, help="The result as JSON.")
 def shadow(
     ticks: int | None, for_: str | None, every: str | None, time_scale: float | None, seed: int, workload: str | None,
-    mode: str, candidate: str, on_miss: str, home: str | None, workers: int, rules_file: str | None,
-    noise: str, resume: str | None, as_json: bool,
+    mode: str, candidate: str, home: str | None, workers: int, rules_file: str | None, noise: float,
+    on_miss: str, resume: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Run both systems side by side on the same ticks, and compare them."""
     from shadow.plan import Mode, RunPlan, new_run_name
@@ -90,7 +68,7 @@ def shadow(
     from shadow.rules import load_rules
     from shadow.session import open_store, run_plan
     from tickover.execution import System
-    from tickover.ground.units import duration_s, share
+    from tickover.ground.units import duration_s
 
     settings = get_settings()
     if resume is not None:
@@ -113,7 +91,7 @@ def shadow(
         plan = RunPlan(
             run=new_run_name(dt.datetime.now(dt.UTC)), workload=workload or settings.workload, ticks=ticks,
             every_s=every_s, time_scale=time_scale or settings.time_scale, seed=seed, mode=Mode(mode),
-            candidate=System(candidate), on_miss=on_miss, home=home, noise=share(noise),
+            candidate=System(candidate), on_miss=on_miss, home=home, noise=noise,
         )  # fmt: skip
         done = 0
     rules = None if rules_file is None else load_rules(rules_file)
