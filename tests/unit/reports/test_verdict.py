@@ -13,7 +13,6 @@ from reports.policy import BadPolicy, Policy, Rule, load_policy
 from reports.statistics import s_min_above
 from reports.tally import (
     Bare,
-    Bursts,
     Earlier,
     Evidence,
     FaultTrials,
@@ -219,32 +218,6 @@ def test_a_noisy_old_system_is_not_comparable(production: Policy) -> None:
     verdict = judge(good(noise={"meta": Noise(n=400, old_differs=20)}), production)
     assert verdict.not_comparable == ("meta",)
     assert verdict.decision is Decision.KEEP_RUNNING
-
-
-def test_bursts_are_warned_of(production: Policy) -> None:
-    """Mismatches in a row are said to be so, with the bound that bursts would give."""
-    verdict = judge(good(whole=Tally(n=1440, bad=6), bursts=Bursts(longest_streak=6, episodes=1)), production)
-    assert verdict.dependence.warning is not None
-    assert verdict.dependence.burst_bound == pytest.approx(10 * criterion(verdict, "mismatch").bound)
-    assert judge(good(), production).dependence.warning is None
-    long = judge(good(whole=Tally(n=1440, bad=25), bursts=Bursts(longest_streak=25, episodes=1)), production)
-    assert (long.dependence.burst, "bursts of 25 ticks" in (long.dependence.warning or "")) == (25, True)
-
-
-def test_bursts_are_spoken_of_in_the_right_number(production: Policy) -> None:
-    """One episode is one episode, two are episodes."""
-    for episodes, said in ((1, "in 1 episode, at most 5"), (2, "in 2 episodes, at most 5")):
-        bursts = Bursts(longest_streak=5, episodes=episodes)
-        warning = judge(good(whole=Tally(n=1440, bad=6), bursts=bursts), production).dependence.warning
-        assert warning is not None and said in warning
-        assert warning.endswith("the bound is 11.77 % instead of 1.18 %")
-
-
-def test_bursts_that_change_no_figure_are_not_warned_of(production: Policy) -> None:
-    """Where each tick differs the bound is 100 % with bursts and without."""
-    bursts = Bursts(longest_streak=40, episodes=1)
-    found = judge(good(whole=Tally(n=40, bad=40), bursts=bursts), production).dependence
-    assert (found.burst_bound, found.warning) == (1.0, None)
 
 
 def test_quantiles_have_a_ratio_only_where_both_are_bounded(production: Policy) -> None:
