@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from shadow.ledger import Notebook
+from tests.old_store import LIST
 from tickover import Effect, RetryPolicy, Step, TickContext, Workflow
 
 NOTEBOOK, HOME, RUN, WORK = "NOTING_JOB_NOTEBOOK", "NOTING_JOB_HOME", "NOTING_JOB_RUN", "NOTING_JOB_WORK"
+read_state, write_state = LIST.read, LIST.write
 # Effects of each step of the new system.
 EFFECTS = 2
 # How long a step works where nothing else is said, in seconds, and how often: time for something to go wrong in it.
@@ -40,21 +42,6 @@ def run_tick(tick: int) -> int:
     write_state(home, state)
     notebook().legacy_ended(run, tick)
     return tick
-
-
-def read_state(home: Path) -> dict[str, Any]:
-    """The list as the old system has it."""
-    path = home / "list.json"
-    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"entries": []}
-    return found
-
-
-def write_state(home: Path, state: dict[str, Any]) -> None:
-    """Give the old system a list."""
-    home.mkdir(parents=True, exist_ok=True)
-    draft = home / "list.json.draft"
-    draft.write_text(json.dumps(state))
-    draft.replace(home / "list.json")
 
 
 def _work(context: TickContext) -> dict[str, Any]:
@@ -89,7 +76,7 @@ def legacy_env(home: Path, time_scale: float, model_url: str | None) -> dict[str
 job = Workflow(
     name="noting_job",
     version="1",
-    initial_state=lambda: {"entries": []},
+    initial_state=LIST.begin,
     reduce=_reduce,
     deliver=_deliver,
     legacy="tests.chaos.noting_job:run_tick",

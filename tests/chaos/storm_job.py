@@ -6,13 +6,13 @@ The notebook is beside the state, a line for each thing that really happened: no
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import time
 from pathlib import Path
 from typing import Any
 
 from shadow.ledger import Notebook
+from tests.old_store import OldStore
 from tickover import Effect, Step, TickContext, Workflow
 
 HOME, NOTEBOOK = "STORM_HOME", "STORM_NOTEBOOK"
@@ -22,6 +22,8 @@ WORKLOAD = "tests.chaos.storm_job:job"
 WORK_S = 0.004
 
 START = {"count": 0, "chain": "", "last": -1}
+_STORE = OldStore("store.json", START)
+read_state, write_state = _STORE.read, _STORE.write
 
 
 def notebook() -> Notebook:
@@ -46,21 +48,6 @@ def run_tick(tick: int) -> int:
     return tick
 
 
-def read_state(home: Path) -> dict[str, Any]:
-    """What the old system's store holds."""
-    path = home / "store.json"
-    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else dict(START)
-    return found
-
-
-def write_state(home: Path, state: dict[str, Any]) -> None:
-    """Give the old system's store a state, as a whole."""
-    home.mkdir(parents=True, exist_ok=True)
-    draft = home / "store.json.draft"
-    draft.write_text(json.dumps(state))
-    draft.replace(home / "store.json")
-
-
 def _enter(context: TickContext) -> int:
     time.sleep(WORK_S)  # its work
     context.emit("entry", context.tick)
@@ -78,7 +65,7 @@ def _deliver(effect: Effect, key: str, home: Path) -> None:
 job = Workflow(
     name="storm_job",
     version="1",
-    initial_state=lambda: dict(START),
+    initial_state=_STORE.begin,
     reduce=_reduce,
     deliver=_deliver,
     legacy="tests.chaos.storm_job:run_tick",

@@ -6,7 +6,6 @@ system hang in a copy.
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import time
@@ -15,9 +14,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tests.old_store import LIST
 from tickover import Effect, Port, Step, TickContext, Workflow
 
 HOME, PLANS = "BESIDE_JOB_HOME", "BESIDE_JOB_PLANS"
+read_state, write_state = LIST.read, LIST.write
 
 
 def planned(what: str) -> bool:
@@ -42,21 +43,6 @@ def run_tick(tick: int) -> int:
     return tick
 
 
-def read_state(home: Path) -> dict[str, Any]:
-    """The list as the old system has it."""
-    path = home / "list.json"
-    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"entries": []}
-    return found
-
-
-def write_state(home: Path, state: dict[str, Any]) -> None:
-    """Give the old system a list."""
-    home.mkdir(parents=True, exist_ok=True)
-    draft = home / "list.json.draft"
-    draft.write_text(json.dumps(state))
-    draft.replace(home / "list.json")
-
-
 def _mark(context: TickContext) -> list[Any]:
     if planned(f"fail-{context.tick}"):
         raise ValueError("as planned")
@@ -75,7 +61,7 @@ def _reduce(state: dict[str, Any], effect: Effect) -> dict[str, Any]:
 job = Workflow(
     name="beside_job",
     version="1",
-    initial_state=lambda: {"entries": []},
+    initial_state=LIST.begin,
     reduce=_reduce,
     state_kinds=("entry",),
     legacy="tests.integration.beside_job:run_tick",

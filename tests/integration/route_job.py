@@ -10,9 +10,11 @@ import os
 from pathlib import Path
 from typing import Any
 
+from tests.old_store import LIST
 from tickover import Effect, Step, TickContext, Workflow
 
 HOME = "ROUTE_JOB_HOME"
+read_state, write_state = LIST.read, LIST.write
 
 
 def _append(home: Path, line: str) -> None:
@@ -29,21 +31,6 @@ def run_tick(tick: int) -> int:
     write_state(home, state)
     _append(home, f"legacy {tick} end")
     return tick
-
-
-def read_state(home: Path) -> dict[str, Any]:
-    """The list as the old system has it."""
-    path = home / "list.json"
-    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"entries": []}
-    return found
-
-
-def write_state(home: Path, state: dict[str, Any]) -> None:
-    """Give the old system a list."""
-    home.mkdir(parents=True, exist_ok=True)
-    draft = home / "list.json.draft"
-    draft.write_text(json.dumps(state))
-    draft.replace(home / "list.json")
 
 
 def _enter(context: TickContext) -> int:
@@ -64,7 +51,7 @@ def _deliver(effect: Effect, key: str, home: Path) -> None:
 job = Workflow(
     name="route_job",
     version="1",
-    initial_state=lambda: {"entries": []},
+    initial_state=LIST.begin,
     reduce=_reduce,
     deliver=_deliver,
     legacy="tests.integration.route_job:run_tick",
