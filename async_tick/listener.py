@@ -18,7 +18,8 @@ _TURN_S = 0.5
 
 
 class Listener:
-    """Waits for ends of executions by NOTIFY. After each connect it listens first and reads the table then."""
+    """Waits for ends of executions by NOTIFY. After each connect it listens first and reads the table then, until it
+    could: an end of which nobody was notified would be waited for in vain."""
 
     def __init__(self) -> None:
         self._connection = Connection("tickover listener")
@@ -28,6 +29,7 @@ class Listener:
         self._thread: threading.Thread | None = None
         self._pid = 0
         self._look = threading.Event()
+        self._unread = threading.Event()
         self._over = threading.Event()
 
     @contextlib.contextmanager
@@ -49,7 +51,12 @@ class Listener:
         """Whether the execution ended within the timeout (None: wait for ever). One that has ended is seen at
         once."""
         with self.expect(execution_id) as event:
-            return bool(self._ended([execution_id])) or event.wait(timeout_s)
+            try:
+                if self._ended([execution_id]):
+                    return True
+            except (*LOST, InfrastructureError):
+                self._unread.set()
+            return event.wait(timeout_s)
 
     def start(self, timeout_s: float = 10.0) -> None:
         """Be listening when this returns, so that no end from now on is missed."""
@@ -71,10 +78,7 @@ class Listener:
             self._thread.start()
 
     def _ended(self, names: list[str]) -> list[str]:
-        try:
-            return [row[0] for row in self._reader.rows(_ENDED, (names,))]
-        except (*LOST, InfrastructureError):
-            return []
+        return [row[0] for row in self._reader.rows(_ENDED, (names,))]
 
     def _run(self) -> None:
         session = None
@@ -84,6 +88,8 @@ class Listener:
                     session = self._connection.get()
                     self._connection.rows("LISTEN tickover")
                     self._look.set()
+                    self._unread.set()
+                if self._unread.is_set():
                     self._wake_ended()
                 if select.select([session], [], [], _TURN_S)[0]:
                     with telling_loss():
@@ -98,6 +104,8 @@ class Listener:
         self._connection.drop()
 
     def _wake_ended(self) -> None:
+        """Raises what `LOST` names, and InfrastructureError; then the table is still to be read."""
+        self._unread.clear()
         with self._lock:
             names = list(self._waiters)
         for name in self._ended(names) if names else []:

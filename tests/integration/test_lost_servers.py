@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -15,6 +16,8 @@ import pytest
 
 from async_tick import lost_broker
 from async_tick.connection import LOST, Connection, Pool, again_after_loss
+from async_tick.listener import Listener
+from tests.integration.engine_support import until
 from tickover.ground import migrate
 from tickover.ground.database import dispose_engines, engine
 from tickover.ground.postgres import PostgresServer
@@ -146,3 +149,42 @@ def test_a_hint_is_acknowledged_where_its_connection_lives(broker: str) -> None:
         message.ack()
     with kombu.Connection(broker) as connection:
         assert kombu.Queue("kept", channel=connection.channel()).get() is None
+
+
+_ADD = """
+INSERT INTO workflows (execution_id, run, tick, system, purpose, pass, workflow, version, input, input_hash, state,
+    started_at, time_scale, status, created_at)
+VALUES (%s, 'r', %s, 'async', 'control', 1, 'w', 'v', '{}', 'h', '{}', now(), 1, 'running', now())
+"""
+_ASKED = """
+SELECT 1 FROM pg_stat_activity
+WHERE application_name = 'tickover waiter' AND state = 'idle' AND query LIKE 'SELECT execution_id%%'
+"""
+_CUT = """
+SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
+"""
+
+
+def test_an_end_that_came_while_all_sessions_were_cut_is_seen(database: str) -> None:
+    """The waiters' own connection is lost with the listener's: the table is read again until it could be."""
+    other, heard, found = Connection("test"), Listener(), list[bool]()
+    for number, name in enumerate("ab"):
+        other.rows(_ADD, (name, number))
+    heard.start()
+    # Whoever waits has asked once, so a connection is there to be lost.
+    waiting = threading.Thread(target=lambda: found.append(heard.wait("a", 60)))
+    waiting.start()
+    try:
+        until(lambda: other.rows(_ASKED))
+        # Nobody is notified of this one: it stands for a notice that went to a session which is gone.
+        other.rows("UPDATE workflows SET status = 'done' WHERE execution_id = 'a'")
+        other.rows(_CUT)
+        waiting.join(10)
+        assert found == [True]
+        other.rows("UPDATE workflows SET status = 'done' WHERE execution_id = 'b'")
+        other.rows(_CUT)
+        assert heard.wait("b", 10)
+    finally:
+        heard.stop()
+        other.drop()
