@@ -6,7 +6,7 @@ import math
 
 from reports import text
 from reports.evidence import Counts, middle_ranks
-from reports.verdict import Decision, Verdict
+from reports.verdict import Decision, Needed, Verdict
 from shadow.store import RunRecord
 
 
@@ -38,13 +38,23 @@ def needed_sentence(verdict: Verdict, record: RunRecord, counts: Counts, *, latc
     if needed.trials_if_clean is None:
         parts.append("No foreseeable number of drills will do.")
     elif needed.trials_if_clean:
-        parts.append(f"At least {text.times(needed.trials_if_clean, 'drilled fault')} that it recovers from.")
-    if needed.ticks_if_clean and record.status == "done" and record.plan.ticks is not None:
-        more = record.plan.ticks + needed.ticks_if_clean
-        parts.append(f"To go on with this run: `tickover shadow --resume {record.run} --ticks {more}`.")
+        faults = text.times(needed.trials_if_clean, "drilled fault")
+        parts.append(f"At least {faults} that it recovers from: `tickover drill {record.run}`.")
+    more = _more_ticks(needed, pace_s)
+    if more and record.status == "done" and record.plan.ticks is not None:
+        total = record.plan.ticks + more
+        parts.append(f"To go on with this run: `tickover shadow --resume {record.run} --ticks {total}`.")
     if any(gate.name == "run" and not gate.is_met for gate in verdict.gates):
         parts.append(f"The run has to be finished first: `tickover shadow --resume {record.run}`.")
     return " ".join(parts) or "Only the conditions below: no criterion needs more ticks."
+
+
+def _more_ticks(needed: Needed, pace_s: float) -> int:
+    """How many ticks more meet what is needed of ticks and of hours, if all are clean; 0 if no number is known to."""
+    if needed.ticks_if_clean is None:
+        return 0
+    for_hours = math.ceil((needed.seconds_if_clean or 0.0) / pace_s) if pace_s else 0
+    return max(needed.ticks_if_clean, for_hours)
 
 
 def _pace_s(record: RunRecord, counts: Counts) -> float:

@@ -84,6 +84,16 @@ def test_a_clean_run_is_ready_and_the_same_ticks_without_data_are_not(store: Sto
     assert verdicts == {"clean": "READY", "short": "KEEP_RUNNING", "empty": "KEEP_RUNNING"}
 
 
+def test_who_goes_on_as_told_needs_no_further_tick(store: Store) -> None:
+    """An hour of clean ticks lacks evidence and hours: with as many ticks as the command says there are both."""
+    found = []
+    for ticks in (60, 1440):
+        make_run(store, f"r{ticks}", [TickSample()] * ticks)
+        found.append(_report(store, f"r{ticks}", load_policy("production")).report)
+    assert "shadow --resume r60 --ticks 1440`" in found[0].needed_sentence
+    assert "tickover drill r1440`" in found[1].needed_sentence and "--resume" not in found[1].needed_sentence
+
+
 @pytest.mark.parametrize("status", ["interrupted", "running"])
 def test_a_run_without_its_runner_is_never_ready(store: Store, scaled: Policy, status: str) -> None:
     """An interrupted run, and one whose runner is gone while its status still says running, bar READY and name the
