@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from async_tick import sql
-from async_tick.connection import LOST, Connection
+from async_tick.connection import LOST, Connection, telling_loss
 from tickover.errors import InfrastructureError
 
 log = logging.getLogger(__name__)
@@ -75,7 +75,8 @@ class Liveness:
                     self._renew()
                 # A session that is ended shows at once, not at the next heartbeat: sweeps give it half a second.
                 if select.select([session], [], [], TURN_S)[0]:
-                    session.poll()
+                    with telling_loss():
+                        session.poll()
             except (*LOST, InfrastructureError) as error:
                 self._connection.drop()
                 session = None
