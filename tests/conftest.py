@@ -42,6 +42,17 @@ class RunCommand(Protocol):
 
 
 @contextmanager
+def data_directory(prefix: str) -> Iterator[Path]:
+    """An empty data directory that root's PostgreSQL can pass into; what runs in it in the end is stopped."""
+    # Not pytest's: that one is closed to the user as which root's PostgreSQL runs.
+    made = Path(tempfile.mkdtemp(prefix=prefix))
+    made.chmod(0o755)
+    yield made
+    release(Settings(_env_file=None, data_dir=made), force=True)  # type: ignore[call-arg]
+    shutil.rmtree(made)
+
+
+@contextmanager
 def scripted_model(**settings: float) -> Iterator[str]:
     """The URL of the being's model, which makes no errors and, unless the settings say otherwise, answers at once."""
     from digital_being.model_server import ModelServer, ModelSettings

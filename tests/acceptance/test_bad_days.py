@@ -30,7 +30,7 @@ def environment() -> Iterator[dict[str, str]]:
     data_dir.chmod(0o755)
     found = clean_environment(TICKOVER_DATA_DIR=str(data_dir), TICKOVER_TIME_SCALE="0.01")
     yield found
-    subprocess.run([sys.executable, "cli.py", "servers", "stop"], cwd=ROOT, env=found, check=False)
+    subprocess.run([sys.executable, "cli.py", "servers", "stop", "--force"], cwd=ROOT, env=found, check=False)
     shutil.rmtree(data_dir)
 
 

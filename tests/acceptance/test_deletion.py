@@ -57,7 +57,7 @@ def remains(calm_model: str) -> Iterator[tuple[Path, dict[str, str]]]:
         PYTHONPATH=os.pathsep.join([str(tree), str(tree / "only_here")]),
     )  # fmt: skip
     yield tree, environment
-    subprocess.run([sys.executable, "cli.py", "servers", "stop"], cwd=tree, env=environment, check=False)
+    subprocess.run([sys.executable, "cli.py", "servers", "stop", "--force"], cwd=tree, env=environment, check=False)
     shutil.rmtree(tree)
 
 

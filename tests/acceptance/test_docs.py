@@ -77,7 +77,7 @@ def test_each_line_of_a_guide_runs(document: str) -> None:
                 os.killpg(process.pid, signal.SIGKILL)
         for data_dir in ("data", "restored"):
             stop = {**environment, "TICKOVER_DATA_DIR": str(home / data_dir)}
-            subprocess.run([sys.executable, "cli.py", "servers", "stop"], cwd=ROOT, env=stop, check=False)
+            subprocess.run([sys.executable, "cli.py", "servers", "stop", "--force"], cwd=ROOT, env=stop, check=False)
         shutil.rmtree(home)
 
 

@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import RunCommand
-from tickover.ground import servers
-from tickover.ground.settings import Settings
+from tests.conftest import RunCommand, data_directory
 
 
 @pytest.fixture
 def data_dir() -> Iterator[Path]:
     """An empty data directory that root's PostgreSQL can pass into."""
-    made = Path(tempfile.mkdtemp(prefix="tickover-doctor-"))
-    made.chmod(0o711)
-    yield made
-    servers.release(Settings(_env_file=None, data_dir=made))  # type: ignore[call-arg]
-    shutil.rmtree(made)
+    with data_directory("tickover-doctor-") as made:
+        yield made
 
 
 def test_a_first_look_with_nothing_set(tickover: RunCommand, data_dir: Path) -> None:

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +16,7 @@ import psutil
 import pytest
 
 from shadow.faults import KINDS
-from tests.conftest import ROOT, clean_environment
+from tests.conftest import ROOT, clean_environment, data_directory
 
 # Kinds that take nothing from the old system: it waits for a locked file, and an optional step's error stays in it.
 HARMLESS = {"database_restart", "permanent_error"}
@@ -42,15 +41,12 @@ class Commands:
 @pytest.fixture(scope="module")
 def user() -> Iterator[Commands]:
     """A user who has made one run of eight ticks, and read its report."""
-    with tempfile.TemporaryDirectory(prefix="tickover-drills-") as folder:
-        data_dir = Path(folder)
-        data_dir.chmod(0o755)
+    with data_directory("tickover-drills-") as data_dir:
         commands = Commands(data_dir)
         commands("servers", "start")
         commands("shadow", "--ticks", "8", "--every", "0s", "--time-scale", "0.02")
         commands("report", code=4)
         yield commands
-        commands("servers", "stop", "--force")
 
 
 @pytest.fixture(scope="module")
@@ -182,17 +178,16 @@ def test_wrong_input_is_named_and_nothing_is_done(user: Commands, arguments: lis
 
 
 @pytest.mark.timeout(120)
-def test_without_a_run_there_is_nothing_to_drill(tmp_path: Path) -> None:
+def test_without_a_run_there_is_nothing_to_drill() -> None:
     """The error says what makes a run."""
-    with tempfile.TemporaryDirectory(prefix="tickover-drills-") as folder:
-        Path(folder).chmod(0o755)
-        done = Commands(Path(folder))("drill", code=2)
+    with data_directory("tickover-drills-") as data_dir:
+        done = Commands(data_dir)("drill", code=2)
     assert "there is no run yet" in done.stderr
 
 
 def test_the_kinds_are_listed() -> None:
     """Each kind by name, with what it does; one in full."""
-    with tempfile.TemporaryDirectory(prefix="tickover-drills-") as folder:
-        commands = Commands(Path(folder))
+    with data_directory("tickover-drills-") as data_dir:
+        commands = Commands(data_dir)
         assert [line.split()[0] for line in commands("faults", "list").stdout.splitlines()] == list(KINDS)
         assert "within 15 s" in commands("faults", "show", "killed_process").stdout

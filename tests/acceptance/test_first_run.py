@@ -79,7 +79,7 @@ def test_the_example_matches_and_survives_the_way_over_and_back(weather: str) ->
             assert db.execute("SELECT count(*), count(at) FROM readings").fetchone() == (5, 5)
     finally:
         subprocess.run(
-            [str(Path(sys.executable).parent / "tickover"), "servers", "stop"], cwd=project, env=environment,
-            capture_output=True, check=False,
+            [str(Path(sys.executable).parent / "tickover"), "servers", "stop", "--force"], cwd=project,
+            env=environment, capture_output=True, check=False,
         )  # fmt: skip
         shutil.rmtree(project)

@@ -30,7 +30,7 @@ def environment(calm_model: str) -> Iterator[dict[str, str]]:
     found = clean_environment(TICKOVER_DATA_DIR=str(data_dir), TICKOVER_MODEL_URL=calm_model)
     said = run(found, "servers", "start")
     yield found | {"URL": next(line[13:] for line in said.splitlines() if line.startswith("DATABASE_URL="))}
-    run(found, "servers", "stop")
+    run(found, "servers", "stop", "--force")
     shutil.rmtree(data_dir)
 
 

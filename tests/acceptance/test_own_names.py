@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -21,12 +18,8 @@ PROJECT = ROOT / "examples" / "own_names"
 @pytest.fixture
 def environment() -> Iterator[dict[str, str]]:
     """The environment of an engineer with an empty data directory."""
-    data_dir = Path(tempfile.mkdtemp(prefix="tickover-own-names-"))
-    data_dir.chmod(0o755)
-    found = clean_environment(TICKOVER_DATA_DIR=str(data_dir), TICKOVER_TIME_SCALE="0.01")
-    yield found
-    subprocess.run([sys.executable, str(ROOT / "cli.py"), "servers", "stop"], cwd=PROJECT, env=found, check=False)
-    shutil.rmtree(data_dir)
+    with data_directory("tickover-names-") as data_dir:
+        yield clean_environment(TICKOVER_DATA_DIR=str(data_dir), TICKOVER_TIME_SCALE="0.01")
 
 
 def tickover(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -22,7 +22,7 @@ def project() -> Iterator[Path]:
     directory = Path(tempfile.mkdtemp(prefix="tickover-quick-"))
     directory.chmod(0o755)
     yield directory
-    tickover(directory, "servers", "stop")
+    tickover(directory, "servers", "stop", "--force")
     shutil.rmtree(directory)
 
 

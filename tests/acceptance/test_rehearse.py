@@ -36,7 +36,7 @@ def environment() -> Iterator[dict[str, str]]:
         "URL": next(line[13:] for line in said.splitlines() if line.startswith("DATABASE_URL=")),
         "TMPDIR": str(data_dir / "tmp"),
     }
-    run(found, "servers", "stop")
+    run(found, "servers", "stop", "--force")
     shutil.rmtree(data_dir)
 
 

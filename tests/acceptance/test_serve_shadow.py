@@ -32,7 +32,7 @@ def environment() -> Iterator[dict[str, str]]:
     found = clean_environment(TICKOVER_DATA_DIR=str(data_dir), TICKOVER_TIME_SCALE="0.01")
     started = run(found, "servers", "start")
     yield found | dict(line.split("=", 1) for line in started.splitlines() if line.startswith("DATABASE_URL="))
-    run(found, "servers", "stop")
+    run(found, "servers", "stop", "--force")
     shutil.rmtree(data_dir)
 
 

@@ -26,7 +26,7 @@ def environment() -> Iterator[dict[str, str]]:
     data_dir.chmod(0o755)
     environment = {**os.environ, "TICKOVER_DATA_DIR": str(data_dir), "TICKOVER_TIME_SCALE": "0.01"}
     yield environment
-    subprocess.run([sys.executable, "cli.py", "servers", "stop"], cwd=ROOT, env=environment, check=False)
+    subprocess.run([sys.executable, "cli.py", "servers", "stop", "--force"], cwd=ROOT, env=environment, check=False)
     shutil.rmtree(data_dir)
 
 

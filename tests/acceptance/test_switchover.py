@@ -32,7 +32,7 @@ def environment(calm_model: str) -> Iterator[dict[str, str]]:
     found = clean_environment(TICKOVER_DATA_DIR=str(data_dir), TICKOVER_MODEL_URL=calm_model)
     run(found, "servers", "start")
     yield found
-    run(found, "servers", "stop")
+    run(found, "servers", "stop", "--force")
     shutil.rmtree(data_dir)
 
 

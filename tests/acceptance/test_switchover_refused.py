@@ -34,7 +34,7 @@ def environment() -> Iterator[dict[str, str]]:
     urls = dict(line.split("=", 1) for line in said.splitlines() if "=" in line)
     run(found, "shadow", "--ticks", "3", "--every", "0s")
     yield found | {"URL": urls["DATABASE_URL"]}
-    run(found, "servers", "stop")
+    run(found, "servers", "stop", "--force")
     shutil.rmtree(data_dir)
 
 
