@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from reports.policy import Policy
 from reports.statistics import more_ticks, rate_lower, rate_upper
 from reports.tally import Evidence, FaultTrials, Noise
+
+# Gates of which there is one for each kind: (title, sentence) for all of them together.
+_FAMILIES = {
+    "stratum": ("Ticks of each kind", "ticks compared of each kind"),
+    "fault": ("Drills of each kind", "drills done of each kind"),
+}
+# Kinds that are named; of a job with many of them the rest is counted.
+_MOST_KINDS = 15
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,7 +63,8 @@ def gates(evidence: Evidence, policy: Policy) -> Iterator[Gate]:
         )  # fmt: skip
     if need.hours:
         left = max(0.0, need.hours - evidence.hours)
-        gate = _gate("hours", "Hours of real time", evidence.hours, need.hours, "hours of real time seen")
+        hours = "hour" if _amount("hours", evidence.hours) == "1" else "hours"
+        gate = _gate("hours", "Hours of real time", evidence.hours, need.hours, f"{hours} of real time seen")
         yield replace(gate, hours_left=left)
     if need.ticks_per_stratum:
         for stratum, ticks in evidence.strata.items():
@@ -75,6 +84,30 @@ def gates(evidence: Evidence, policy: Policy) -> Iterator[Gate]:
         # difference counts in full, so a small sample of it need not hold up a run.
         if noise.old_differs or (noise.n and policy.noise.critical):
             yield _quiet(step, noise, policy)
+
+
+def folded(found: Iterable[Gate]) -> list[Gate]:
+    """The gates in their order, those of ticks of each kind, and those of drills of each kind, as one gate if several
+    are met, or several are not: people read one line, and not one for each kind."""
+    alike: dict[tuple[str, bool], list[Gate]] = {}
+    for gate in found:
+        family = gate.name.partition("/")[0]
+        alike.setdefault((family if family in _FAMILIES else gate.name, gate.is_met), []).append(gate)
+    return [gates[0] if len(gates) == 1 else _one(family, gates) for (family, _), gates in alike.items()]
+
+
+def _one(family: str, gates: Sequence[Gate]) -> Gate:
+    """The gates of a family as one; kinds that have least are named first."""
+    title, what = _FAMILIES[family]
+    named = [
+        f"{_plain(gate.name.partition('/')[2])} {_amount(family, gate.have)}"
+        for gate in sorted(gates, key=lambda gate: gate.have)
+    ]
+    more = [f"and {len(named) - _MOST_KINDS} more"] if len(named) > _MOST_KINDS else []
+    return replace(
+        gates[0], name=family, title=title, have=min(gate.have for gate in gates),
+        sentence=f"{what}, {_amount(family, gates[0].need)} needed: {', '.join([*named[:_MOST_KINDS], *more])}",
+    )  # fmt: skip
 
 
 def is_noisy(noise: Noise, policy: Policy) -> bool:

@@ -15,6 +15,7 @@ from markupsafe import Markup
 from reports import plots, text, words
 from reports.criterion import Criterion, Status
 from reports.details import Details, Timeline
+from reports.gates import folded
 from reports.model import FindingFacts, Report
 
 # More findings than these make the page long and the cause no clearer; the command lists them all.
@@ -59,6 +60,7 @@ def render(report: Report, details: Details) -> str:
         findings=[_finding(each) for each in report.findings[:MOST_FINDINGS]],
         criteria=sorted(report.criteria, key=lambda c: (not c.critical, order[words.STATUSES[c.status][1]])),
         mark={status: (word, _TONES[tone]) for status, (word, tone) in words.STATUSES.items()},
+        gates=folded(report.gates),
         kinds=words.KINDS,
         shares=words.SHARES,
         grown=words.grown(report),

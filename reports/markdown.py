@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from reports import text, words
 from reports.criterion import Criterion
+from reports.gates import folded
 from reports.model import Report
 
 _SIGNS = {"READY": "✅", "NOT_READY": "❌", "KEEP_RUNNING": "⏳"}
@@ -30,7 +31,7 @@ def render(report: Report) -> str:
     lines += ["", *(md(note, 1000) for note in report.notes)] if report.notes else []
     lines += ["", "### What is still needed", "", md(report.needed_sentence, 1000), ""]
     lines += [f"- {'met' if gate.is_met else '**not met**'}: {md(gate.title)}: {md(gate.sentence, 500)}"
-              for gate in report.gates]  # fmt: skip
+              for gate in folded(report.gates)]  # fmt: skip
     lines += ["", "### What differs", "", *_table(("ticks", "kind"), [
         (text.grouped(count), words.KINDS[kind]) for kind, count in report.kinds.items() if count
     ])]  # fmt: skip

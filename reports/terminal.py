@@ -11,6 +11,7 @@ import click
 
 from reports import text, words
 from reports.criterion import Criterion
+from reports.gates import folded
 from reports.model import Report
 
 WIDTH, NARROWEST = 100, 72
@@ -96,7 +97,7 @@ def _why(report: Report, pen: _Pen) -> list[str]:
 
 def _needed(report: Report, pen: _Pen) -> list[str]:
     lines = [pen.title("What is still needed"), *pen.wrap(report.needed_sentence, "  ")]
-    for gate in report.gates:
+    for gate in folded(report.gates):
         mark = pen.tone("met    ", "good") if gate.is_met else pen.tone("not met", "wait")
         wrapped = pen.wrap(f"{gate.title}: {gate.sentence}", " " * 11)
         lines += [f"  {mark}  {wrapped[0].strip()}", *wrapped[1:]]

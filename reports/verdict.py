@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from reports.criterion import Criterion, Status, answer
-from reports.gates import Gate, is_noisy, more_for
+from reports.gates import Gate, folded, is_noisy, more_for
 from reports.gates import gates as find_gates
 from reports.policy import Policy
 from reports.questions import questions as ask
@@ -108,7 +108,7 @@ def judge(evidence: Evidence, policy: Policy) -> Verdict:
     reasons = (
         *vetoes,
         *(_broken(found, policy) for found in failed),
-        *(gate.sentence for gate in unmet),
+        *(gate.sentence for gate in folded(unmet)),
         *(f"{found.title}: not decided. {found.sentence}" for found in open_),
     )
     decision = Decision.KEEP_RUNNING

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from reports.criterion import Status
+from reports.gates import folded
 from reports.policy import Policy, load_policy
 from reports.tally import FaultTrials, Pairs
 from reports.verdict import Decision, Verdict, judge
@@ -66,3 +67,14 @@ def test_drills_of_unknown_outcome_count_against_the_new_system(production: Poli
     faults = {"hang": FaultTrials(n=40, against_old=Pairs(n=38, unknown=2))}
     found = criterion(judge(good(faults=faults), production), "recovered/than_old")
     assert (found.n, found.bad, found.critical) == (40, 2, False)
+
+
+def test_conditions_of_one_family_are_told_as_one(production: Policy) -> None:
+    """Kinds that lack drills are one reason, which names those that lack most first; each stays a condition."""
+    faults = {"hang": FaultTrials(n=2), "slow_step": FaultTrials(n=9), "lost_hint": FaultTrials()}
+    policy = replace(production, gates=replace(production.gates, faults=tuple(faults)))
+    verdict = judge(good(faults=faults), policy)
+    assert [gate.name for gate in verdict.gates if not gate.is_met] == ["fault/hang", "fault/lost_hint"]
+    assert verdict.reasons[0] == "drills done of each kind, 5 needed: lost hint 0, hang 2"
+    told = [(gate.title, gate.is_met) for gate in folded(verdict.gates) if gate.name.startswith("fault")]
+    assert told == [("Drills of each kind", False), ("Drills of slow step", True)]
