@@ -6,7 +6,7 @@ import math
 
 from reports import text
 from reports.evidence import Counts, middle_ranks
-from reports.verdict import Decision, Needed, Verdict
+from reports.verdict import Decision, Verdict
 from shadow.store import RunRecord
 
 
@@ -21,40 +21,34 @@ def needed_sentence(verdict: Verdict, record: RunRecord, counts: Counts, *, latc
     if verdict.decision is Decision.READY:
         return "Nothing: all critical criteria pass and all conditions are met."
     parts: list[str] = []
-    if needed.ticks_if_clean is None:
+    clean = _ticks(needed.ticks_if_clean, needed.seconds_if_clean, pace_s)
+    at_rate = _ticks(needed.ticks_at_rate, needed.seconds_at_rate, pace_s)
+    if clean is None:
         parts.append("At the budgets of this policy no foreseeable number of ticks will do: mend, or relax a budget.")
-    elif needed.ticks_if_clean or needed.seconds_if_clean:
-        parts.append(
-            f"At least {text.times(needed.ticks_if_clean, 'more tick')}, if all of them are clean"
-            f"{_time(needed.ticks_if_clean, needed.seconds_if_clean, pace_s)}."
-        )
-        if needed.ticks_at_rate is None:
+    elif clean or needed.seconds_if_clean:
+        lasts = _time(clean, needed.seconds_if_clean, pace_s)
+        parts.append(f"At least {text.times(clean, 'more tick')}, if all of them are clean{lasts}.")
+        if at_rate is None:
             parts.append("At the rate seen so far it cannot be decided: fix what differs, or relax the budget.")
-        elif needed.ticks_at_rate != needed.ticks_if_clean:
-            parts.append(
-                f"At the rate seen so far: {text.times(needed.ticks_at_rate, 'tick')}"
-                f"{_time(needed.ticks_at_rate, needed.seconds_at_rate, pace_s)}."
-            )
+        elif at_rate != clean:
+            lasts = _time(at_rate, needed.seconds_at_rate, pace_s)
+            parts.append(f"At the rate seen so far: {text.times(at_rate, 'tick')}{lasts}.")
     if needed.trials_if_clean is None:
         parts.append("No foreseeable number of drills will do.")
     elif needed.trials_if_clean:
         faults = text.times(needed.trials_if_clean, "drilled fault")
         parts.append(f"At least {faults} that it recovers from: `tickover drill {record.run}`.")
-    more = _more_ticks(needed, pace_s)
-    if more and record.status == "done" and record.plan.ticks is not None:
-        total = record.plan.ticks + more
+    if clean and record.status == "done" and record.plan.ticks is not None:
+        total = record.plan.ticks + clean
         parts.append(f"To go on with this run: `tickover shadow --resume {record.run} --ticks {total}`.")
     if any(gate.name == "run" and not gate.is_met for gate in verdict.gates):
         parts.append(f"The run has to be finished first: `tickover shadow --resume {record.run}`.")
     return " ".join(parts) or "Only the conditions below: no criterion needs more ticks."
 
 
-def _more_ticks(needed: Needed, pace_s: float) -> int:
-    """How many ticks more meet what is needed of ticks and of hours, if all are clean; 0 if no number is known to."""
-    if needed.ticks_if_clean is None:
-        return 0
-    for_hours = math.ceil((needed.seconds_if_clean or 0.0) / pace_s) if pace_s else 0
-    return max(needed.ticks_if_clean, for_hours)
+def _ticks(ticks: int | None, seconds: float | None, pace_s: float) -> int | None:
+    """How many ticks bring these ticks and take these seconds; None if no number will do."""
+    return ticks if ticks is None or not (seconds and pace_s) else max(ticks, math.ceil(seconds / pace_s))
 
 
 def _pace_s(record: RunRecord, counts: Counts) -> float:

@@ -119,6 +119,8 @@ class ChildProcess:
         launch = [sys.executable, "-I", "-S", "-c", _LAUNCH, *map(str, (os.getpid(), int(death_signal), uid, gid))]
         identity: dict[str, Any] = {"user": uid, "group": gid, "extra_groups": []} if user and not _LINUX else {}
         output = _open_log(log_path)
+        # What others wrote before is not this child's.
+        self._log_begins = os.fstat(output).st_size if output >= 0 else 0
         shown = None if shows_output else output
         try:
             self._popen: subprocess.Popen[bytes] = _in_starter(
@@ -165,12 +167,13 @@ class ChildProcess:
             time.sleep(0.02)
 
     def log_tail(self, size_bytes: int = 2000) -> str:
-        """The end of its log."""
+        """The end of what it wrote to its log."""
         if self.log_path is None or not self.log_path.exists():
             return "it left no log"
         with self.log_path.open("rb") as log:
-            log.seek(max(0, log.seek(0, os.SEEK_END) - size_bytes))
-            return log.read().decode("utf-8", "replace").strip() or "its log is empty"
+            begins = max(self._log_begins, log.seek(0, os.SEEK_END) - size_bytes)
+            log.seek(begins)
+            return log.read().decode("utf-8", "replace").strip() or "it wrote nothing"
 
     def stop(self, timeout_s: float = 10.0, first: int = signal.SIGTERM) -> int:
         """Ask it to end, kill its group if it has not within the timeout, and return its exit code."""

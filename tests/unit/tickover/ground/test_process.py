@@ -63,6 +63,17 @@ def test_child_that_ends_early_shows_its_log(tmp_path: Path) -> None:
     assert child.stop() == 1
 
 
+def test_what_another_wrote_to_the_log_before_is_not_shown(tmp_path: Path) -> None:
+    """The log of a server goes on over its starts: an error tells of the last one alone."""
+    (tmp_path / "log").write_text("what went wrong long ago\n")
+    with ChildProcess([sys.executable, "-c", "raise SystemExit('why')"], log_path=tmp_path / "log") as child:
+        with pytest.raises(InfrastructureError, match=r"ended with 1: why$"):
+            child.wait_ready(lambda: False, 10)
+    with ChildProcess([sys.executable, "-c", "pass"], log_path=tmp_path / "log") as child:
+        child.wait()
+        assert child.log_tail() == "it wrote nothing"
+
+
 def test_child_that_is_never_ready_is_an_error(tmp_path: Path) -> None:
     """A child that is not ready within the timeout is an error that says so."""
     with ChildProcess(WAITS, log_path=tmp_path / "log") as child:
