@@ -10,7 +10,7 @@ from importlib import resources
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from reports import plots, text, words
 from reports.criterion import Criterion, Status
@@ -41,7 +41,7 @@ def render(report: Report, details: Details) -> str:
         loader=PackageLoader("reports", "templates"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters["tight"] = _tight
+    environment.filters["prose"] = _prose
     css = resources.files("reports").joinpath("templates", "page.css").read_text(encoding="utf-8")
     needs_more = report.verdict.status == "KEEP_RUNNING"
     order = {"bad": 0, "wait": 1, "good": 2}
@@ -84,9 +84,10 @@ def render(report: Report, details: Details) -> str:
     )
 
 
-def _tight(sentence: str) -> str:
-    """The sentence with numbers and their percent signs kept on one line."""
-    return re.sub(r"(\d) %", "\\1\N{NO-BREAK SPACE}%", sentence)
+def _prose(sentence: str) -> Markup:
+    """The sentence with numbers and their percent signs kept on one line, and commands as code."""
+    tight = re.sub(r"(\d) %", "\\1\N{NO-BREAK SPACE}%", str(escape(sentence)))
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", tight))
 
 
 def _tone_of(reason: str, report: Report) -> str:

@@ -155,6 +155,12 @@ def test_a_pass_of_the_page_holds_both_sides_of_an_example() -> None:
     assert "&#34;old&#34;" in text and "&#34;new&#34;" in text and "goal.text" in text
 
 
+def test_a_command_in_a_sentence_is_code_on_the_page() -> None:
+    """What stands between backticks is set as code, and stays text: no markup of a value comes through."""
+    told = dataclasses.replace(report(evidence(bad=0)), needed_sentence="Run `tickover drill <b>`: 5 % of it.")
+    assert "Run <code>tickover drill &lt;b&gt;</code>: 5\N{NO-BREAK SPACE}% of it." in html.render(told, EMPTY)
+
+
 def test_markdown_holds_no_markup_of_a_value() -> None:
     """Outside of code spans neither a tag nor a link of a hostile value survives, no code span is left open, and
     tables keep their columns."""
