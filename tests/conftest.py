@@ -104,22 +104,21 @@ def servers() -> Iterator[Endpoints]:
 @pytest.fixture
 def database(servers: Endpoints, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The URL of a fresh, migrated database, which is also DATABASE_URL."""
-    name = f"test_{uuid.uuid4().hex[:12]}"
-    _execute(servers.database_url, f'CREATE DATABASE "{name}" TEMPLATE "{TEMPLATE}"')
-    url = _with_database(servers.database_url, name)
-    monkeypatch.setenv("DATABASE_URL", url)
-    reset_settings()
-    yield url
-    engine(url).dispose()
-    dispose_engines()
-    _execute(servers.database_url, f'DROP DATABASE "{name}" WITH (FORCE)')
+    with _database(servers, monkeypatch, f'TEMPLATE "{TEMPLATE}"') as url:
+        yield url
 
 
 @pytest.fixture
 def empty_database(servers: Endpoints, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The URL of a fresh database without any table, which is also DATABASE_URL."""
-    name = f"empty_{uuid.uuid4().hex[:12]}"
-    _execute(servers.database_url, f'CREATE DATABASE "{name}"')
+    with _database(servers, monkeypatch) as url:
+        yield url
+
+
+@contextmanager
+def _database(servers: Endpoints, monkeypatch: pytest.MonkeyPatch, how: str = "") -> Iterator[str]:
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    _execute(servers.database_url, f'CREATE DATABASE "{name}" {how}')
     url = _with_database(servers.database_url, name)
     monkeypatch.setenv("DATABASE_URL", url)
     reset_settings()
