@@ -186,6 +186,17 @@ def test_servers_end_with_the_last_user(join: Callable[..., User], data_dir: Pat
     assert servers.running(settings_for(data_dir)) is None
 
 
+def test_the_last_user_leaves_no_process_behind(data_dir: Path) -> None:
+    """What ran in the directory is gone when the last user is, so that the directory can be removed."""
+    settings = settings_for(data_dir)
+    with servers.use(settings):
+        with servers.use(settings):
+            processes = servers.processes(settings)
+        assert not gone(*processes.values())
+    assert gone(processes["postgres"], processes["redis"]) and not ServerFiles(data_dir).supervised()
+    shutil.rmtree(data_dir / "servers")
+
+
 def test_data_stays_between_runs(data_dir: Path) -> None:
     """What was written is there when the servers are started the next time."""
     with servers.use(settings_for(data_dir)) as endpoints:

@@ -28,6 +28,8 @@ from tickover.ground.settings import Settings
 logger = logging.getLogger(__name__)
 
 START_TIMEOUT_S = 90.0
+# How long the last user waits until the servers have stopped; it takes a fifth of a second.
+STOP_TIMEOUT_S = 10.0
 _POLL_S = 0.02
 
 
@@ -58,7 +60,7 @@ class Endpoints:
 @contextlib.contextmanager
 def use(settings: Settings, *, broker: bool = True) -> Iterator[Endpoints]:
     """The servers, for as long as the context lasts: those of the settings' URLs, and embedded ones for what has
-    none.
+    none. The last user of these leaves no process behind.
 
     broker: False where only the database is needed; an embedded broker is then not started. Raises
     ConfigurationError for a data directory that cannot be used, InfrastructureError if a server does not start.
@@ -69,12 +71,15 @@ def use(settings: Settings, *, broker: bool = True) -> Iterator[Endpoints]:
         return
     files = ServerFiles(settings.data_dir)
     files.make()
-    with _user(files, wants) as user:
-        before = files.read().urls.keys() if files.supervised() else set()
-        found = _wait_for(files, user, wants)
-        for note in found.notes if not before else ():
-            logger.warning(note)
-        yield _endpoints(settings, found, wants - before)
+    try:
+        with _user(files, wants) as user:
+            before = files.read().urls.keys() if files.supervised() else set()
+            found = _wait_for(files, user, wants)
+            for note in found.notes if not before else ():
+                logger.warning(note)
+            yield _endpoints(settings, found, wants - before)
+    finally:
+        _see_off(files)
 
 
 def running(settings: Settings) -> Endpoints | None:
@@ -177,6 +182,17 @@ def _user(files: ServerFiles, wants: set[str]) -> Iterator[str]:
     finally:
         path.unlink(missing_ok=True)
         handle.close()
+
+
+def _see_off(files: ServerFiles) -> None:
+    """Wait until the servers have stopped, unless somebody uses them: what comes next may remove their directory."""
+    deadline = time.monotonic() + STOP_TIMEOUT_S
+    with contextlib.suppress(FileNotFoundError):
+        while files.supervised() and time.monotonic() < deadline:
+            with files.gate():
+                if files.live_users():
+                    return
+            time.sleep(_POLL_S)
 
 
 def _wait_for(files: ServerFiles, user: str, wants: set[str]) -> Published:
