@@ -6,6 +6,7 @@ process in a group of its own; the storm ends what it has started.
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import importlib
 import json
@@ -114,6 +115,8 @@ def _live(party: dict[str, Any]) -> int:
     nothing = os.open(os.devnull, os.O_RDONLY)
     for source, target in ((nothing, 0), (output, 1), (output, 2)):
         os.dup2(source, target)
+    # Asked for by a storm that does not go on.
+    faulthandler.register(signal.SIGUSR1, file=2)
     if party["kind"] != "worker":
         stepping.install(_hook(party), REWRITES.get(party.get("defect") or "", {}))
         _plant(party.get("defect"))

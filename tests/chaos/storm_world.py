@@ -163,7 +163,11 @@ class World:
         return int(self._value(f"SELECT count(*) FROM states WHERE run = '{RUN}'"))
 
     def _picture(self) -> str:
-        """Why nothing goes on: sessions, locks, and what the parties last said."""
+        """Why nothing goes on: who is there, and where; sessions, locks, and what the parties last said."""
+        there = [party for party in self.crew.parties if party.alive()]
+        for party in there:
+            party.send(signal.SIGUSR1)
+        time.sleep(0.5)  # for them to write their stacks
         self.do.execute(
             "SELECT a.pid, a.application_name, a.state, a.wait_event, left(a.query, 80), "
             "array_agg(l.locktype || ' ' || coalesce(l.objid, 0) || ' ' || l.mode || ' ' || l.granted) "
@@ -171,11 +175,12 @@ class World:
             "WHERE a.datname = current_database() GROUP BY 1, 2, 3, 4, 5"
         )
         said = [
-            f"{log.name}: {log.read_text()[-1500:]}"
+            f"{log.name}: {log.read_text()[-5000:]}"
             for log in sorted(self.crew.scratch.glob("*.log"))
             if log.exists()
         ]
-        return "\n".join([*(str(row) for row in self.do.fetchall()), *said])
+        parties = [f"{party.kind} {party.pid}, {'stopped' if party.stands() else 'running'}" for party in there]
+        return "\n".join([*parties, *(str(row) for row in self.do.fetchall()), *said])
 
 
 class Stuck(AssertionError):

@@ -96,17 +96,20 @@ def test_storm(make_storm: MakeStorm, moves: int) -> None:
 @pytest.mark.chaos
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
-    ("defect", "weather", "sign"),
+    ("defect", "weather", "moves", "sign"),
     [
-        ("adoption-without-epoch", Weather(loop=0.7), "was written"),
-        ("move-without-lock", Weather(), "while the old system ran tick"),
-        ("move-without-holds", Weather(hold=0.9), "holds"),
-        ("hand-over-without-store", Weather(), "does not continue the state"),
+        # It takes a loop that sleeps through a move just before it adopts.
+        ("adoption-without-epoch", Weather(loop=0.7), 120, "was written"),
+        ("move-without-lock", Weather(), 30, "while the old system ran tick"),
+        ("move-without-holds", Weather(hold=0.9), 30, "holds"),
+        ("hand-over-without-store", Weather(), 30, "does not continue the state"),
     ],
 )
-def test_a_planted_defect_is_found(make_storm: MakeStorm, defect: str, weather: Weather, sign: str) -> None:
+def test_a_planted_defect_is_found(
+    make_storm: MakeStorm, defect: str, weather: Weather, moves: int, sign: str
+) -> None:  # fmt: skip
     """The same storm over code with one promise broken on purpose: the judge says which."""
-    verdict = make_storm(_seed(), weather, defect).run(30)
+    verdict = make_storm(_seed(), weather, defect).run(moves)
     print(f"{defect}: {verdict.violations[:2]}, {verdict.checked}")
     assert any(sign in each for each in verdict.violations), verdict
     # Of holds, and of a move that falls into a tick without harm, a ledger of ticks knows nothing.
