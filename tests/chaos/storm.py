@@ -218,6 +218,8 @@ class Storm(World):
         for party, _ in self._fuses:
             party.arm(0, 0)
         self._let(STUCK_S, enough=lambda: not self._due and not self._fuses_burn())
+        for party in self.crew.parties:
+            party.send(signal.SIGCONT)
         while self._holds:
             self._release()
         self._let(STUCK_S, enough=lambda: self._ticks_go_on())
@@ -232,6 +234,8 @@ class Storm(World):
         loops = [party for party in self.crew.parties if party.kind == "loop"]
         for loop in loops:
             loop.send(signal.SIGTERM)
+            # One whose fuse burned down as it was disarmed may stand, unseen.
+            loop.send(signal.SIGCONT)
         deadline = time.monotonic() + STUCK_S
         while any(loop.alive() for loop in loops):
             if time.monotonic() > deadline:
