@@ -34,7 +34,7 @@ test: setup lint ## Run all tests.
 bench: setup ## Measure against peers, interleaved in one run.
 	$(BIN)/python -m pytest tests/benchmarks --override-ini addopts= --benchmark-only
 
-chaos: setup ## Kill, pause and cut off everything at random, and check that nothing was lost (about 15 minutes).
+chaos: setup ## Kill, pause and cut off everything at random, and check that nothing was lost (half an hour).
 	$(BIN)/python -m pytest tests/chaos -m chaos -s
 
 requirements: setup ## Make requirements.txt anew from pyproject.toml.
