@@ -58,7 +58,7 @@ class DrillGround:
     def possible(self) -> dict[str, tuple[str, ...]]:
         """Kind of fault -> steps that it can strike."""
         ran = {step for step in self.workflow.order if any(self._ran(step, tick) for tick in self.points)}
-        calling = {entry.step for point in self.points.values() for entry in point.tape}
+        calling = {step for step in self.workflow.order if any(self._calls(step, tick) for tick in self.points)}
         idle = {
             step for step in ran
             if all(point.work_s(step) < IDLE * self.limit_s(step) for point in self.points.values())
@@ -77,9 +77,8 @@ class DrillGround:
         step, kind = shot.step(), KINDS[shot.kind]
         needs_calls = kind.steps == "with port calls"
         ticks = [
-            tick for tick, point in self.points.items()
-            if self._ran(step, tick) and (not needs_calls or any(entry.step == step for entry in point.tape))
-        ]  # fmt: skip
+            tick for tick in self.points if self._ran(step, tick) and (not needs_calls or self._calls(step, tick))
+        ]
         return shot.draw("tick").choice(ticks)
 
     def fault(self, shot: Shot, point: StartingPoint) -> dict[str, Any]:
@@ -106,6 +105,12 @@ class DrillGround:
         return Timing(
             limit_s=self.limit_s(step), waits_s=waits, lease_s=max(0.0, get_settings().lease_s - LEASE_S)
         )  # fmt: skip
+
+    def _calls(self, step: str, tick: int) -> bool:
+        """Whether the step called a port in that tick. What the old system asked by itself, and the new one declares
+        as an effect, is on the tape too."""
+        ports = {port.name for port in self.workflow.ports}
+        return any(entry.step == step and entry.port in ports for entry in self.points[tick].tape)
 
     def _ran(self, step: str, tick: int) -> bool:
         """Whether the step ran in that tick of the run: a step without calls and condition always does."""
