@@ -38,8 +38,10 @@ def needed_sentence(verdict: Verdict, record: RunRecord, counts: Counts, *, latc
     elif needed.trials_if_clean:
         faults = text.times(needed.trials_if_clean, "drilled fault")
         parts.append(f"At least {faults} that it recovers from: `tickover drill {record.run}`.")
-    if clean and record.status == "done" and record.plan.ticks is not None:
-        total = record.plan.ticks + clean
+    total = (record.plan.ticks or 0) + (clean or 0)
+    if any(gate.name == "interval" and not gate.is_met for gate in verdict.gates):
+        parts.append(f"That takes another run, with an interval: `tickover shadow --ticks {total} --every 60s`.")
+    elif clean and record.status == "done" and record.plan.ticks is not None:
         parts.append(f"To go on with this run: `tickover shadow --resume {record.run} --ticks {total}`.")
     if any(gate.name == "run" and not gate.is_met for gate in verdict.gates):
         parts.append(f"The run has to be finished first: `tickover shadow --resume {record.run}`.")

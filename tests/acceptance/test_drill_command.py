@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from shadow.faults import KINDS
-from tests.conftest import ROOT, clean_environment, data_directory
+from tests.conftest import ROOT, clean_environment, data_directory, scripted_model
 
 # Kinds that take nothing from the old system: it waits for a locked file, and an optional step's error stays in it.
 HARMLESS = {"database_restart", "permanent_error"}
@@ -25,9 +25,9 @@ HARMLESS = {"database_restart", "permanent_error"}
 class Commands:
     """Commands of a user with a data directory of its own."""
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, **settings: str) -> None:
         self.data_dir = data_dir
-        self.environment = clean_environment(TICKOVER_DATA_DIR=str(data_dir))
+        self.environment = clean_environment(TICKOVER_DATA_DIR=str(data_dir), **settings)
 
     def __call__(self, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
@@ -41,8 +41,9 @@ class Commands:
 @pytest.fixture(scope="module")
 def user() -> Iterator[Commands]:
     """A user who has made one run of eight ticks, and read its report."""
-    with data_directory("tickover-drills-") as data_dir:
-        commands = Commands(data_dir)
+    # No call takes long enough to bring a step near its limit by itself.
+    with data_directory("tickover-drills-") as data_dir, scripted_model(chat_s=0.04, embed_s=0.005) as model:
+        commands = Commands(data_dir, TICKOVER_MODEL_URL=model)
         commands("servers", "start")
         commands("shadow", "--ticks", "8", "--every", "0s", "--time-scale", "0.02")
         commands("report", code=4)

@@ -91,6 +91,9 @@ def test_who_goes_on_as_told_needs_no_further_tick(store: Store) -> None:
         make_run(store, f"r{ticks}", [TickSample()] * ticks)
         found.append(_report(store, f"r{ticks}", load_policy("production")).report)
     assert "shadow --resume r60 --ticks 1440`" in found[0].needed_sentence
+    make_run(store, "quick", [TickSample()] * 5, every_s=0.0)
+    quick = _report(store, "quick", load_policy("production")).report.needed_sentence
+    assert "another run, with an interval: `tickover shadow --ticks" in quick and "--resume" not in quick
     assert "tickover drill r1440`" in found[1].needed_sentence and "--resume" not in found[1].needed_sentence
 
 

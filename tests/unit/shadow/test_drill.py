@@ -29,7 +29,8 @@ def _step(context: TickContext) -> None:
 
 
 job = Workflow(
-    name="job", version="1", steps=[Step(name="rates", run=_step), Step(name="announce", run=_step, needs=("rates",))],
+    name="job", version="1",
+    steps=[Step(name="rates", run=_step), Step(name="announce", run=_step, needs=("rates",))],
     ports=[Port(name="fx", connect=dict, methods=("get",))],
 )  # fmt: skip
 
