@@ -53,7 +53,7 @@ class RunState:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Counts:
     """All that is counted of a run for a report, of one instant; immutable. control, candidate: rank of the sorted
-    durations -> milliseconds. ratios: at the shares of QUANTILES."""
+    durations -> milliseconds. ratios: at the shares of QUANTILES. rules: as `ticks_by_rule` has them."""
 
     groups: tuple[Group, ...]
     found: tuple[Finding, ...]
@@ -66,14 +66,10 @@ class Counts:
     control: Mapping[int, float]
     candidate: Mapping[int, float]
     ratios: tuple[float, ...]
+    rules: Mapping[str, int]
     noise: Mapping[str, tuple[int, int, int, int]]
     earlier: EarlierCounts
     faults: tuple[KindCounts, ...] = ()
-
-    @property
-    def rules(self) -> dict[str, int]:
-        """Rules that hid something -> the ticks on which they did, most first."""
-        return ticks_by_rule(self.groups)
 
     @property
     def n(self) -> int:
@@ -108,7 +104,8 @@ def read_counts(store: Store, record: RunRecord, policy: Policy) -> Counts:
             groups=tuple(groups.result()), found=findings(sightings.result()), scheduled=scheduled.result()[0],
             overran=scheduled.result()[1], slower=slower.result(), blocks=blocks.result(), episodes=episodes.result(),
             hours=tuple(hours.result()), control=control, candidate=candidate, ratios=tuple(ratios.result()),
-            noise=noise.result(), earlier=earlier.result(), faults=faults.result(),
+            rules=ticks_by_rule(groups.result()), noise=noise.result(), earlier=earlier.result(),
+            faults=faults.result(),
         )  # fmt: skip
 
 

@@ -42,9 +42,9 @@ def needed_sentence(verdict: Verdict, record: RunRecord, counts: Counts, *, latc
     if any(gate.name == "interval" and not gate.is_met for gate in verdict.gates):
         parts.append(f"That takes another run, with an interval: `tickover shadow --ticks {total} --every 60s`.")
     elif clean and record.status == "done" and record.plan.ticks is not None:
-        parts.append(f"To go on with this run: `tickover shadow --resume {record.run} --ticks {total}`.")
+        parts.append(f"To go on with this run: `{record.plan.goes_on_with} --ticks {total}`.")
     if any(gate.name == "run" and not gate.is_met for gate in verdict.gates):
-        parts.append(f"The run has to be finished first: `tickover shadow --resume {record.run}`.")
+        parts.append(f"The run has to be finished first: `{record.plan.goes_on_with}`.")
     return " ".join(parts) or "Only the conditions below: no criterion needs more ticks."
 
 
