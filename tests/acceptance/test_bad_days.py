@@ -5,11 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.conftest import ROOT, RunCommand, clean_environment
+from tests.conftest import ROOT, RunCommand, clean_environment, data_directory
 from tests.integration.engine_support import until
 
 SECRET = "hunter2-the-password"
@@ -26,12 +24,8 @@ SECRET = "hunter2-the-password"
 @pytest.fixture
 def environment() -> Iterator[dict[str, str]]:
     """A user with an empty data directory."""
-    data_dir = Path(tempfile.mkdtemp(prefix="tickover-bad-days-"))
-    data_dir.chmod(0o755)
-    found = clean_environment(TICKOVER_DATA_DIR=str(data_dir), TICKOVER_TIME_SCALE="0.01")
-    yield found
-    subprocess.run([sys.executable, "cli.py", "servers", "stop", "--force"], cwd=ROOT, env=found, check=False)
-    shutil.rmtree(data_dir)
+    with data_directory("tickover-bad-days-") as data_dir:
+        yield clean_environment(TICKOVER_DATA_DIR=str(data_dir), TICKOVER_TIME_SCALE="0.01")
 
 
 def _run(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:

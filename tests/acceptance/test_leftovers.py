@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 import psycopg2
 import pytest
 
-from tests.conftest import ROOT, clean_environment
+from tests.conftest import ROOT, clean_environment, data_directory
 
 # Each command is a process that loads the whole of it.
 pytestmark = pytest.mark.timeout(300)
@@ -25,13 +24,10 @@ pytestmark = pytest.mark.timeout(300)
 @pytest.fixture
 def environment(calm_model: str) -> Iterator[dict[str, str]]:
     """A user with servers that stay up."""
-    data_dir = Path(tempfile.mkdtemp(prefix="tickover-leftovers-"))
-    data_dir.chmod(0o755)
-    found = clean_environment(TICKOVER_DATA_DIR=str(data_dir), TICKOVER_MODEL_URL=calm_model)
-    said = run(found, "servers", "start")
-    yield found | {"URL": next(line[13:] for line in said.splitlines() if line.startswith("DATABASE_URL="))}
-    run(found, "servers", "stop", "--force")
-    shutil.rmtree(data_dir)
+    with data_directory("tickover-leftovers-") as data_dir:
+        found = clean_environment(TICKOVER_DATA_DIR=str(data_dir), TICKOVER_MODEL_URL=calm_model)
+        said = run(found, "servers", "start")
+        yield found | {"URL": next(line[13:] for line in said.splitlines() if line.startswith("DATABASE_URL="))}
 
 
 def run(environment: dict[str, str], *arguments: str, code: int = 0) -> str:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -17,7 +15,7 @@ import psutil
 import psycopg2
 import pytest
 
-from tests.conftest import ROOT, clean_environment
+from tests.conftest import ROOT, clean_environment, data_directory
 
 JOB = "tests.integration.route_job:job"
 # Each command is a process that loads the whole of it.
@@ -27,17 +25,14 @@ pytestmark = pytest.mark.timeout(300)
 @pytest.fixture(scope="module")
 def environment() -> Iterator[dict[str, str]]:
     """A user of a small job with servers that stay up, and a temporary directory of their own."""
-    data_dir = Path(tempfile.mkdtemp(prefix="tickover-rehearsed-"))
-    data_dir.chmod(0o755)
-    (data_dir / "tmp").mkdir(mode=0o777)
-    found = clean_environment(TICKOVER_DATA_DIR=str(data_dir), TICKOVER_WORKLOAD=JOB)
-    said = run(found, "servers", "start").stdout
-    yield found | {
-        "URL": next(line[13:] for line in said.splitlines() if line.startswith("DATABASE_URL=")),
-        "TMPDIR": str(data_dir / "tmp"),
-    }
-    run(found, "servers", "stop", "--force")
-    shutil.rmtree(data_dir)
+    with data_directory("tickover-rehearsed-") as data_dir:
+        (data_dir / "tmp").mkdir(mode=0o777)
+        found = clean_environment(TICKOVER_DATA_DIR=str(data_dir), TICKOVER_WORKLOAD=JOB)
+        said = run(found, "servers", "start").stdout
+        yield found | {
+            "URL": next(line[13:] for line in said.splitlines() if line.startswith("DATABASE_URL=")),
+            "TMPDIR": str(data_dir / "tmp"),
+        }
 
 
 def run(environment: dict[str, str], *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
@@ -89,17 +84,22 @@ def test_a_job_without_scripted_services_needs_consent(environment: dict[str, st
     assert "--live" in run(environment, "rehearse", code=2).stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_rehearsal_that_is_ended_leaves_nothing(environment: dict[str, str], number: signal.Signals) -> None:
-    """Ctrl-C or SIGTERM while ticks run: exit code 130, and neither database, file nor process stays."""
+def _begun(environment: dict[str, str]) -> subprocess.Popen[str]:
+    """A rehearsal that does not end by itself, once it has ended a tick."""
     command = [sys.executable, "cli.py", "rehearse", "--live", "--ticks", "100000"]
     begun = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
     assert begun.stderr is not None
-    with begun:
-        for line in begun.stderr:
-            if line.startswith("tick 0"):
-                break
+    while not begun.stderr.readline().startswith("tick 0"):
+        assert begun.poll() is None
+    return begun
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_rehearsal_that_is_ended_leaves_nothing(environment: dict[str, str], number: signal.Signals) -> None:
+    """Ctrl-C or SIGTERM while ticks run: exit code 130, and neither database, file nor process stays."""
+    with _begun(environment) as begun:
         begun.send_signal(number)
+        assert begun.stderr is not None
         begun.stderr.read()
     assert begun.returncode == 130
     assert _left(environment) == []
@@ -107,13 +107,7 @@ def test_a_rehearsal_that_is_ended_leaves_nothing(environment: dict[str, str], n
 
 def test_what_a_killed_rehearsal_left_goes_with_the_next(environment: dict[str, str]) -> None:
     """kill -9 leaves a database behind, and processes end by themselves; the next rehearsal drops it."""
-    command = [sys.executable, "cli.py", "rehearse", "--live", "--ticks", "100000"]
-    begun = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
-    assert begun.stderr is not None
-    with begun:
-        for line in begun.stderr:
-            if line.startswith("tick 0"):
-                break
+    with _begun(environment) as begun:
         os.kill(begun.pid, signal.SIGKILL)
     assert any(name.startswith("tickover_rehearsal") for name in _left(environment))
     assert json.loads(run(environment, "rehearse", "--live", "--json").stdout)["holds"]

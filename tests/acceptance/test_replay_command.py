@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.conftest import ROOT, data_directory
+
 # The job is the shipped one until the file says otherwise: the port as it is now is another one than in the run.
 JOB = """
 import copy, dataclasses, pathlib
@@ -64,13 +63,10 @@ class Project:
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     """A run of 16 ticks; its servers end with the module."""
-    data_dir = Path(tempfile.mkdtemp(prefix="tickover-acceptance-"))
-    data_dir.chmod(0o755)
-    project = Project(tmp_path_factory.mktemp("project"), data_dir)
-    project("servers", "start")
-    yield project
-    project("servers", "stop", "--force")
-    shutil.rmtree(data_dir)
+    with data_directory("tickover-acceptance-") as data_dir:
+        project = Project(tmp_path_factory.mktemp("project"), data_dir)
+        project("servers", "start")
+        yield project
 
 
 @pytest.fixture

@@ -5,21 +5,18 @@ from __future__ import annotations
 import json
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import psycopg2
 import pytest
 
-from tests.conftest import ROOT, clean_environment
+from tests.conftest import ROOT, clean_environment, data_directory
 
 JOB = "tests.integration.beside_job:job"
 
@@ -27,13 +24,10 @@ JOB = "tests.integration.beside_job:job"
 @pytest.fixture
 def environment() -> Iterator[dict[str, str]]:
     """A user with an empty data directory, whose servers stay up."""
-    data_dir = Path(tempfile.mkdtemp(prefix="tickover-beside-"))
-    data_dir.chmod(0o755)
-    found = clean_environment(TICKOVER_DATA_DIR=str(data_dir), TICKOVER_TIME_SCALE="0.01")
-    started = run(found, "servers", "start")
-    yield found | dict(line.split("=", 1) for line in started.splitlines() if line.startswith("DATABASE_URL="))
-    run(found, "servers", "stop", "--force")
-    shutil.rmtree(data_dir)
+    with data_directory("tickover-beside-") as data_dir:
+        found = clean_environment(TICKOVER_DATA_DIR=str(data_dir), TICKOVER_TIME_SCALE="0.01")
+        started = run(found, "servers", "start")
+        yield found | dict(line.split("=", 1) for line in started.splitlines() if line.startswith("DATABASE_URL="))
 
 
 def run(environment: dict[str, str], *arguments: str, code: int = 0) -> str:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,18 +14,14 @@ from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.conftest import ROOT, data_directory
 
 
 @pytest.fixture
 def environment() -> Iterator[dict[str, str]]:
     """The environment of a user with an empty data directory, which is removed."""
-    data_dir = Path(tempfile.mkdtemp(prefix="tickover-acceptance-"))
-    data_dir.chmod(0o755)
-    environment = {**os.environ, "TICKOVER_DATA_DIR": str(data_dir), "TICKOVER_TIME_SCALE": "0.01"}
-    yield environment
-    subprocess.run([sys.executable, "cli.py", "servers", "stop", "--force"], cwd=ROOT, env=environment, check=False)
-    shutil.rmtree(data_dir)
+    with data_directory("tickover-acceptance-") as data_dir:
+        yield {**os.environ, "TICKOVER_DATA_DIR": str(data_dir), "TICKOVER_TIME_SCALE": "0.01"}
 
 
 def tickover(environment: dict[str, str], *arguments: str, code: int = 0) -> str:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -17,7 +15,7 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from tests.conftest import ROOT, clean_environment, scripted_model
+from tests.conftest import ROOT, clean_environment, data_directory, scripted_model
 from tickover.canonical import canonical_text, normalise
 
 # Dozens of commands, each a process that loads the whole of it.
@@ -27,13 +25,10 @@ pytestmark = pytest.mark.timeout(400)
 @pytest.fixture
 def environment(calm_model: str) -> Iterator[dict[str, str]]:
     """A user with an empty data directory, whose servers stay up."""
-    data_dir = Path(tempfile.mkdtemp(prefix="tickover-switchover-"))
-    data_dir.chmod(0o755)
-    found = clean_environment(TICKOVER_DATA_DIR=str(data_dir), TICKOVER_MODEL_URL=calm_model)
-    run(found, "servers", "start")
-    yield found
-    run(found, "servers", "stop", "--force")
-    shutil.rmtree(data_dir)
+    with data_directory("tickover-switchover-") as data_dir:
+        found = clean_environment(TICKOVER_DATA_DIR=str(data_dir), TICKOVER_MODEL_URL=calm_model)
+        run(found, "servers", "start")
+        yield found
 
 
 def run(environment: dict[str, str], *arguments: str, code: int = 0) -> str:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import os
 import pty
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -16,7 +14,7 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from tests.conftest import ROOT, clean_environment
+from tests.conftest import ROOT, clean_environment, data_directory
 from tickover.ground.process import ChildProcess
 
 # Each command is a process that loads the whole of it, and asks workers that are not there.
@@ -27,15 +25,12 @@ FORCED = ("--force", "--reason", "trial")
 @pytest.fixture(scope="module")
 def environment() -> Iterator[dict[str, str]]:
     """A user with servers that stay up, and with a short shadow run."""
-    data_dir = Path(tempfile.mkdtemp(prefix="tickover-refused-"))
-    data_dir.chmod(0o755)
-    found = clean_environment(TICKOVER_DATA_DIR=str(data_dir), TICKOVER_TIME_SCALE="0.05")
-    said = run(found, "servers", "start")
-    urls = dict(line.split("=", 1) for line in said.splitlines() if "=" in line)
-    run(found, "shadow", "--ticks", "3", "--every", "0s")
-    yield found | {"URL": urls["DATABASE_URL"]}
-    run(found, "servers", "stop", "--force")
-    shutil.rmtree(data_dir)
+    with data_directory("tickover-refused-") as data_dir:
+        found = clean_environment(TICKOVER_DATA_DIR=str(data_dir), TICKOVER_TIME_SCALE="0.05")
+        said = run(found, "servers", "start")
+        urls = dict(line.split("=", 1) for line in said.splitlines() if "=" in line)
+        run(found, "shadow", "--ticks", "3", "--every", "0s")
+        yield found | {"URL": urls["DATABASE_URL"]}
 
 
 def run(environment: dict[str, str], *arguments: str, code: int = 0) -> str:
