@@ -26,7 +26,6 @@ class TickEvidence(Base):
             "ix_tick_evidence_unequal", "run", "tick",
             postgresql_include=["kind"], postgresql_where=text("kind <> 'match'"),
         ),
-        Index("ix_tick_evidence_rules", "run", postgresql_where=text("rules IS NOT NULL")),
     )  # fmt: skip
 
     run: Mapped[str] = mapped_column(Text, primary_key=True)

@@ -26,8 +26,6 @@ CREATE TABLE tick_evidence (
 -- Episodes and lists of ticks read only the ticks that are no plain match.
 CREATE INDEX ix_tick_evidence_unequal ON tick_evidence (run, tick) INCLUDE (kind) WHERE kind <> 'match';
 
-CREATE INDEX ix_tick_evidence_rules ON tick_evidence (run) WHERE rules IS NOT NULL;
-
 CREATE FUNCTION evidence_steps(steps text) RETURNS text LANGUAGE sql IMMUTABLE AS $$
     SELECT coalesce(string_agg(
         CASE value ->> 0 WHEN 'equal' THEN 'E' WHEN 'differs' THEN 'D' WHEN 'consequence' THEN 'C'
